@@ -1,0 +1,73 @@
+#include "base/thread_pool.h"
+
+#include "base/check.h"
+#include "base/fp_env.h"
+
+namespace kvasir::base {
+namespace {
+
+// About 20-50 microseconds of spinning: longer than the gap between two stages of a layer.
+constexpr int kSpinsBeforePark = 4000;
+
+void pause_briefly() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Returns once value != old.
+void wait_for_change(const std::atomic<uint32_t>& value, uint32_t old) {
+  for (int i = 0; i < kSpinsBeforePark; ++i) {
+    if (value.load(std::memory_order_acquire) != old) return;
+    pause_briefly();
+  }
+  value.wait(old, std::memory_order_acquire);
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(size_t threads) {
+  CHECK(threads >= 1);
+  workers_.reserve(threads - 1);
+  for (size_t index = 1; index < threads; ++index) {
+    workers_.emplace_back([this, index] { worker_loop(index); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  stopping_ = true;
+  generation_.fetch_add(1, std::memory_order_release);
+  generation_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::run_erased(Entry entry, const void* context) {
+  entry_ = entry;
+  context_ = context;
+  pending_.store(static_cast<uint32_t>(workers_.size()), std::memory_order_relaxed);
+  if (!workers_.empty()) {
+    generation_.fetch_add(1, std::memory_order_release);
+    generation_.notify_all();
+  }
+  entry(context, 0);
+  for (uint32_t left = pending_.load(std::memory_order_acquire); left != 0;
+       left = pending_.load(std::memory_order_acquire)) {
+    wait_for_change(pending_, left);
+  }
+}
+
+void ThreadPool::worker_loop(size_t index) {
+  const ScopedFpEnv fp_env;
+  uint32_t seen = 0;
+  while (true) {
+    wait_for_change(generation_, seen);
+    ++seen;
+    if (stopping_) return;
+    entry_(context_, index);
+    if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_all();
+  }
+}
+
+}  // namespace kvasir::base

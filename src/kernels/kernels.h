@@ -1,0 +1,135 @@
+// The vocabulary of compute: pure functions on spans, one table of them per instruction set.
+// Every table gives the same bits: kernels/reference.cc is the definition, the others are tested
+// for equality with it. The rules that make it so:
+//
+//   * only IEEE operations: +, -, *, /, fma, min/max, round to nearest even; no libm;
+//   * one accumulator per output, terms added in a fixed order, whatever the tile or the ISA;
+//   * horizontal sums use 16 virtual lanes: lane j takes elements j, j+16, j+32, ... in ascending
+//     order, then lanes are folded 8, 4, 2, 1 (lane j += lane j+8, ...); a tail is padded with
+//     zeros;
+//   * everything runs inside base::ScopedFpEnv.
+//
+// Thread: kernels are reentrant; callers split work so that outputs are disjoint.
+// Allocates: never.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/span2d.h"
+#include "quant/activations.h"
+#include "quant/kv_tile.h"
+#include "quant/packed.h"
+
+namespace kvasir::kernels {
+
+enum class Isa : uint8_t { kReference, kAvx2, kAvx512 };
+
+// Panels [begin, end) of a packed matrix: output features 32 * begin .. 32 * end - 1.
+struct PanelRange {
+  size_t begin = 0;
+  size_t end = 0;
+};
+
+// Attention of some neighbouring queries of one sequence over one KV head.
+//
+// For each query row (token t at absolute position p = first_position + t, query head g):
+//   visible keys are 0..p. For each span of 512 positions, ascending, (m, l, o) = (-inf, 0, 0);
+//   for each step of 32 keys inside the span that has a visible key:
+//     s[j] = dot(q, k[j]) * scale                     masked keys: excluded from max, p = 0
+//     m'   = max(m, s[0..31]);  a = exp(m - m')
+//     p[j] = exp(s[j] - m')                           kBF16: rounded to bf16
+//     l    = fma(l, a, sum of p[0..31])               lanes: p[j] + p[j+16], then fold 8, 4, 2, 1
+//     o[d] = o[d] * a, then fma(p[j], v[j][d], o[d])  for the keys in order
+//   spans are merged in ascending order: M = max(m1, m2), e1 = exp(m1 - M), e2 = exp(m2 - M),
+//     l = fma(l2, e2, l1 * e1), o = fma(o2, e2, o1 * e1); the first span is taken as it is;
+//   out = o * (1 / l).
+// kBF16: q is rounded to bf16 first. Order inside dot: kF32 ascending; kBF16 pairs ascending, in
+// each pair the odd element before the even one. Order of keys in o: the same rule over keys.
+// The accumulator of a dot starts at 0 and takes one fma per element.
+// Online softmax: Milakov & Gimelshein, arXiv:1805.02867; tiling: Dao et al., arXiv:2205.14135.
+struct AttentionArgs {
+  quant::KvTileShape tile;
+  const std::byte* const* blocks = nullptr;  // [ceil((first_position + tokens) / block_tokens)]
+  size_t key_offset = 0;                     // of this (layer, KV head)'s K tile in every block
+  size_t value_offset = 0;                   // of its V tile
+  uint32_t first_position = 0;
+  uint32_t tokens = 0;           // query tokens
+  uint32_t heads = 0;            // query heads that share this KV head
+  size_t token_stride = 0;       // elements between tokens in queries and out
+  const float* queries = nullptr;  // [tokens][heads][head_dim], after rope
+  float* out = nullptr;            // same shape
+  float scale = 1.0F;
+};
+
+constexpr uint32_t kAttentionStepKeys = 32;
+constexpr uint32_t kAttentionSpanKeys = 512;
+constexpr uint32_t kMaxHeadDim = 256;
+
+// exp and the sum of exps of one row of logits.
+struct SoftmaxStats {
+  float max = 0.0F;
+  float sum_exp = 0.0F;  // sum of exp(x - max), 16-lane order
+};
+
+struct KernelTable {
+  Isa isa = Isa::kReference;
+
+  // y = x / sqrt(mean(x^2) + epsilon) * weight. The mean is sum16(x * x by fma) / n, then
+  // 1 / sqrt(.) as two IEEE operations; y[i] = x[i] * r * weight[i] in that order. y may be x.
+  void (*rms_norm)(std::span<const float> x, std::span<const float> weight, float epsilon,
+                   std::span<float> y);
+
+  // Rotates neighbouring pairs (x[2i], x[2i+1]) of each head by angle i.
+  //   x [heads * head_dim], cos and sin [rotated / 2] with rotated <= head_dim
+  //   x0' = fma(x0, cos, -(x1 * sin)), x1' = fma(x0, sin, x1 * cos)
+  // Dimensions >= rotated stay as they are.
+  void (*rope_pairs)(std::span<float> x, size_t head_dim, std::span<const float> cos,
+                     std::span<const float> sin);
+
+  // out = gate / (1 + exp(-gate)) * up. out may be gate.
+  void (*silu_mul)(std::span<const float> gate, std::span<const float> up, std::span<float> out);
+
+  // x += y
+  void (*add)(std::span<float> x, std::span<const float> y);
+
+  // Rows [first, last) of x [rows, columns] into `out` (see quant/activations.h).
+  void (*quantize)(base::Span2D<const float> x, size_t first, size_t last,
+                   const quant::QuantizedRows& out);
+
+  // y[:, 32 * begin .. 32 * end) = x W^T for integer formats. Groups of 32 columns ascending:
+  //   isum = sum (code - zero) * q  exactly, in int32
+  //   acc  = fma(w_scale * x_scale, (float)isum, acc)
+  //   acc  = fma(w_min, x_sum, acc)                    formats with a minimum
+  // from acc = 0.  y [x.rows, w.rows]
+  void (*linear_q8)(const quant::PackedMatrix& w, const quant::QuantizedRows& x, PanelRange panels,
+                    base::Span2D<float> y);
+
+  // The same for float formats: acc = fma(w[k], x[k], acc) for k ascending from acc = 0.
+  //   x [tokens, w.columns]
+  void (*linear_f32)(const quant::PackedMatrix& w, base::Span2D<const float> x, PanelRange panels,
+                     base::Span2D<float> y);
+
+  void (*attend)(const AttentionArgs& args);
+
+  // Largest logit; ties go to the lowest index; NaN never wins. Requires: not empty.
+  size_t (*arg_max)(std::span<const float> logits);
+  SoftmaxStats (*softmax_stats)(std::span<const float> logits);
+  // out = exp(x) by the shared polynomial; inputs below -87.3 give 0, above 88.3 saturate.
+  void (*exp)(std::span<const float> x, std::span<float> out);
+};
+
+std::string_view isa_name(Isa isa);                       // "reference", "avx2", "avx512"
+std::optional<Isa> parse_isa(std::string_view name);
+// The instruction sets this processor runs, slowest first; the reference always.
+std::vector<Isa> supported_isas();
+// nullptr: not supported on this processor or not in this build.
+const KernelTable* find_kernels(Isa isa);
+// The fastest supported one.
+const KernelTable& best_kernels();
+
+}  // namespace kvasir::kernels

@@ -1,0 +1,61 @@
+// Where everything lies inside a KV block. A block holds `block_tokens` tokens of all layers of
+// one KV group, contiguous in memory (one block = one copy, one write to disk):
+//
+//   block:  layer 0                              | layer 1 | ...  (padded to 64 bytes)
+//           head 0: K tile, V tile | head 1 ...  |
+//
+// A KV group is a set of layers whose keys and values live equally long; a llama has one.
+//
+// Thread: a value type. Allocates: never.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/checked_math.h"
+#include "quant/kv_tile.h"
+
+namespace kvasir::kv {
+
+struct GroupShape {
+  uint32_t layers = 0;
+  uint32_t kv_heads = 0;
+  uint32_t head_dim = 0;
+  quant::KvDtype dtype = quant::KvDtype::kBF16;
+};
+
+class BlockLayout {
+ public:
+  BlockLayout() = default;
+  // Requires: block_tokens is 16 or 32, head_dim a multiple of 16.
+  BlockLayout(const GroupShape& group, uint32_t block_tokens);
+
+  const GroupShape& group() const { return group_; }
+  const quant::KvTileShape& tile() const { return tile_; }
+  uint32_t block_tokens() const { return tile_.block_tokens; }
+  size_t block_bytes() const { return block_bytes_; }
+
+  // Offsets of a tile inside a block. Requires: layer and kv_head in range.
+  size_t key_offset(uint32_t layer, uint32_t kv_head) const {
+    CHECK(layer < group_.layers);
+    CHECK(kv_head < group_.kv_heads);
+    return (size_t{layer} * group_.kv_heads + kv_head) * 2 * tile_.tile_bytes();
+  }
+  size_t value_offset(uint32_t layer, uint32_t kv_head) const {
+    return key_offset(layer, kv_head) + tile_.tile_bytes();
+  }
+
+  // 2 x layers x kv_heads x head_dim x bytes per element: the textbook formula.
+  uint64_t payload_bytes_per_token() const {
+    return uint64_t{2} * group_.layers * group_.kv_heads * group_.head_dim *
+           quant::kv_element_bytes(group_.dtype);
+  }
+  uint64_t blocks_for(uint64_t tokens) const { return base::div_ceil(tokens, block_tokens()); }
+
+ private:
+  GroupShape group_;
+  quant::KvTileShape tile_;
+  size_t block_bytes_ = 0;
+};
+
+}  // namespace kvasir::kv

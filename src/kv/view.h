@@ -1,0 +1,27 @@
+// What attention sees of the cache: the blocks of one sequence, in order, and how they are laid
+// out. Nothing of pools, reference counts or eviction.
+//
+// Thread: a value type; valid until the step ends. Allocates: never.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "kv/layout.h"
+
+namespace kvasir::kv {
+
+struct View {
+  const BlockLayout* layout = nullptr;
+  // blocks[i] holds positions i * block_tokens .. (i + 1) * block_tokens - 1.
+  std::span<std::byte* const> blocks;
+
+  std::byte* block_of(uint32_t position) const {
+    const uint32_t index = position / layout->block_tokens();
+    CHECK(index < blocks.size());
+    return blocks[index];
+  }
+  uint32_t slot_of(uint32_t position) const { return position % layout->block_tokens(); }
+};
+
+}  // namespace kvasir::kv
