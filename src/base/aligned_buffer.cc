@@ -22,8 +22,8 @@ Result<AlignedBuffer> AlignedBuffer::create(size_t size_bytes) {
   const size_t granule = size_bytes >= kHugePageBytes ? kHugePageBytes : kPageBytes;
   const size_t mapped = align_up(size_bytes, granule);
   // Over-map by one granule and trim, so that the buffer starts on a huge-page boundary.
-  void* raw = mmap(nullptr, mapped + granule, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* raw =
+      mmap(nullptr, mapped + granule, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (raw == MAP_FAILED) {
     return runtime_error(fmt::format("can not allocate {} bytes: {}; free memory or ask for less",
                                      size_bytes, std::strerror(errno)));
@@ -37,8 +37,8 @@ Result<AlignedBuffer> AlignedBuffer::create(size_t size_bytes) {
   // Kernels before 5.14 lack MADV_POPULATE_WRITE; then pages are faulted in on first touch.
   if (madvise(start, mapped, MADV_POPULATE_WRITE) != 0 && errno == ENOMEM) {
     munmap(start, mapped);
-    return runtime_error(fmt::format(
-        "can not back {} bytes with memory; free memory or ask for less", size_bytes));
+    return runtime_error(
+        fmt::format("can not back {} bytes with memory; free memory or ask for less", size_bytes));
   }
   return AlignedBuffer(start, size_bytes, mapped);
 }

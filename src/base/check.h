@@ -10,8 +10,8 @@ namespace kvasir::base {
 
 }  // namespace kvasir::base
 
-#define CHECK(condition)                                                   \
-  do {                                                                     \
-    if (!(condition)) [[unlikely]]                                         \
-      ::kvasir::base::check_failed(#condition, __FILE__, __LINE__);        \
+#define CHECK(condition)                                            \
+  do {                                                              \
+    if (!(condition)) [[unlikely]]                                  \
+      ::kvasir::base::check_failed(#condition, __FILE__, __LINE__); \
   } while (false)

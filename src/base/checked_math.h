@@ -22,7 +22,9 @@ constexpr std::optional<uint64_t> checked_mul(uint64_t a, uint64_t b) {
 }
 
 // ceil(a / b). Requires b > 0.
-constexpr uint64_t div_ceil(uint64_t a, uint64_t b) { return a / b + (a % b != 0 ? 1 : 0); }
+constexpr uint64_t div_ceil(uint64_t a, uint64_t b) {
+  return a / b + (a % b != 0 ? 1 : 0);
+}
 
 // Smallest multiple of `alignment` that is >= n. Requires: no overflow, alignment a power of two.
 constexpr uint64_t align_up(uint64_t n, uint64_t alignment) {

@@ -33,7 +33,8 @@ Sha256Bytes Sha256::finish() {
   unsigned size = 0;
   CHECK(EVP_DigestFinal_ex(context_->state, digest.data(), &size) == 1);
   CHECK(size == digest.size());
-  CHECK(EVP_DigestInit_ex2(context_->state, nullptr, nullptr) == 1);  // same algorithm, no allocation
+  CHECK(EVP_DigestInit_ex2(context_->state, nullptr, nullptr) ==
+        1);  // same algorithm, no allocation
   return digest;
 }
 

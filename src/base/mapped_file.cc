@@ -28,7 +28,7 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
   if (file.fd < 0) {
     return bad_input(fmt::format("{}: {}; check the path", path, std::strerror(errno)));
   }
-  struct stat status {};
+  struct stat status{};
   if (fstat(file.fd, &status) != 0) {
     return runtime_error(fmt::format("{}: {}", path, std::strerror(errno)));
   }

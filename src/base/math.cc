@@ -61,10 +61,20 @@ double exp_exact(double x) {
   if (x > 709.0) return HUGE_VAL;
   const double n = std::rint(x * kLog2E);
   const double r = std::fma(-n, kLn2Low, std::fma(-n, kLn2High, x));
-  constexpr double kC[] = {1.0,          1.0,           1.0 / 2,         1.0 / 6,
-                           1.0 / 24,     1.0 / 120,     1.0 / 720,       1.0 / 5040,
-                           1.0 / 40320,  1.0 / 362880,  1.0 / 3628800,   1.0 / 39916800,
-                           1.0 / 479001600, 1.0 / 6227020800};
+  constexpr double kC[] = {1.0,
+                           1.0,
+                           1.0 / 2,
+                           1.0 / 6,
+                           1.0 / 24,
+                           1.0 / 120,
+                           1.0 / 720,
+                           1.0 / 5040,
+                           1.0 / 40320,
+                           1.0 / 362880,
+                           1.0 / 3628800,
+                           1.0 / 39916800,
+                           1.0 / 479001600,
+                           1.0 / 6227020800};
   const auto exponent = static_cast<int64_t>(n);
   // 2^n in two factors, so that neither leaves the normal range.
   const auto power_of_two = [](int64_t e) {
@@ -91,7 +101,9 @@ double log_exact(double x) {
   return std::fma(e, kLn2High, std::fma(e, kLn2Low, log_m));
 }
 
-double pow_exact(double x, double y) { return exp_exact(y * log_exact(x)); }
+double pow_exact(double x, double y) {
+  return exp_exact(y * log_exact(x));
+}
 
 SinCos sincos_exact(double x) {
   CHECK(x >= -0x1p26 && x <= 0x1p26);
@@ -102,10 +114,14 @@ SinCos sincos_exact(double x) {
   const double s = sin_near_zero(r);
   const double c = cos_near_zero(r);
   switch (static_cast<int64_t>(n) & 3) {
-    case 0: return {s, c};
-    case 1: return {c, -s};
-    case 2: return {-s, -c};
-    default: return {-c, s};
+    case 0:
+      return {s, c};
+    case 1:
+      return {c, -s};
+    case 2:
+      return {-s, -c};
+    default:
+      return {-c, s};
   }
 }
 

@@ -7,12 +7,12 @@
 namespace kvasir::base {
 
 double exp_exact(double x);
-double log_exact(double x);             // requires x > 0 and finite
-double pow_exact(double x, double y);   // requires x > 0
+double log_exact(double x);            // requires x > 0 and finite
+double pow_exact(double x, double y);  // requires x > 0
 struct SinCos {
   double sin;
   double cos;
 };
-SinCos sincos_exact(double x);          // requires |x| <= 2^26
+SinCos sincos_exact(double x);  // requires |x| <= 2^26
 
 }  // namespace kvasir::base

@@ -36,16 +36,15 @@ inline std::unexpected<Error> runtime_error(std::string message) {
 #define KVASIR_CONCAT(a, b) KVASIR_CONCAT_INNER(a, b)
 
 // RETURN_IF_ERROR(expr): leaves the function with expr's Error, if it has one.
-#define RETURN_IF_ERROR(expr)                                            \
-  do {                                                                   \
-    if (auto status_ = (expr); !status_)                                 \
-      return std::unexpected(std::move(status_).error());                \
+#define RETURN_IF_ERROR(expr)                                                                \
+  do {                                                                                       \
+    if (auto status_ = (expr); !status_) return std::unexpected(std::move(status_).error()); \
   } while (false)
 
 // ASSIGN_OR_RETURN(Type name, expr): binds expr's value, or leaves with its Error.
 #define ASSIGN_OR_RETURN(target, expr) \
   ASSIGN_OR_RETURN_INNER(KVASIR_CONCAT(result_, __LINE__), target, expr)
-#define ASSIGN_OR_RETURN_INNER(result, target, expr)                     \
-  auto result = (expr);                                                  \
-  if (!result) return std::unexpected(std::move(result).error());        \
+#define ASSIGN_OR_RETURN_INNER(result, target, expr)              \
+  auto result = (expr);                                           \
+  if (!result) return std::unexpected(std::move(result).error()); \
   target = *std::move(result)

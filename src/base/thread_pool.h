@@ -37,8 +37,9 @@ class ThreadPool {
   // Calls task(thread_index) once on every thread; thread_index in [0, threads()).
   template <typename Task>
   void run(const Task& task) {
-    run_erased([](const void* context, size_t index) { (*static_cast<const Task*>(context))(index); },
-               &task);
+    run_erased(
+        [](const void* context, size_t index) { (*static_cast<const Task*>(context))(index); },
+        &task);
   }
 
   // Splits [0, count) evenly; calls task(thread_index, Range) where the range is not empty.

@@ -12,8 +12,8 @@ namespace kvasir::model {
 
 // y = W x + b
 struct Linear {
-  quant::PackedMatrix weight;       // [out, in]
-  std::span<const float> bias;      // [out], or empty
+  quant::PackedMatrix weight;   // [out, in]
+  std::span<const float> bias;  // [out], or empty
 };
 
 struct LayerWeights {
@@ -29,11 +29,11 @@ struct LayerWeights {
 };
 
 struct ModelWeights {
-  base::AlignedBuffer arena;                 // everything below points into it
-  quant::PackedMatrix token_embedding;       // [vocab, embedding]
+  base::AlignedBuffer arena;            // everything below points into it
+  quant::PackedMatrix token_embedding;  // [vocab, embedding]
   std::vector<LayerWeights> layers;
-  std::span<const float> output_norm;        // [embedding]
-  Linear output;                             // [vocab, embedding]; tied: the token embedding
+  std::span<const float> output_norm;  // [embedding]
+  Linear output;                       // [vocab, embedding]; tied: the token embedding
 };
 
 }  // namespace kvasir::model

@@ -1,0 +1,128 @@
+// The loop: inbox -> plan -> forward -> sample -> outbox. Owns all mutable state of inference; the
+// model, the cache and the scheduler are used from here and from nowhere else.
+//
+// Thread: one thread calls everything. It must live in base::ScopedFpEnv.
+// Allocates: create() and submit() only; step() never.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+#include "base/clock.h"
+#include "base/result.h"
+#include "engine/request.h"
+#include "kernels/kernels.h"
+#include "kv/cache.h"
+#include "model/model.h"
+#include "sample/sampler.h"
+#include "sched/scheduler.h"
+
+namespace kvasir::engine {
+
+// What an engine borrows; all of it must outlive the engine.
+struct EngineParts {
+  model::Model* model = nullptr;
+  const kernels::KernelTable* kernels = nullptr;
+  const base::Clock* clock = nullptr;
+};
+
+struct EngineStats {
+  kv::CacheStats cache;
+  uint32_t running = 0;
+  uint32_t waiting = 0;
+  uint64_t pairs_computed = 0;
+  uint64_t steps = 0;
+};
+
+class Engine {
+ public:
+  // Error: the cache does not fit its budget, or memory can not be had.
+  static base::Result<std::unique_ptr<Engine>> create(const EngineParts& parts,
+                                                      const kv::CacheOptions& cache,
+                                                      const sched::SchedulerLimits& limits);
+
+  // Error: the first thing wrong with the request: token ids, lengths, sampling values, or more
+  // tokens than the cache can ever hold.
+  base::Status check(const Request& request) const;
+  // Takes a request in; nullopt: the queue is full, try again when something has finished.
+  // Requires: check() passed.
+  std::optional<SequenceId> submit(Request request);
+
+  // A conversation keeps its keys and values between requests: the next turn computes only what
+  // follows the first token that differs. One request of a conversation runs at a time.
+  // nullopt: no room in the cache for another one now.
+  std::optional<ConversationId> open_conversation();
+  void close_conversation(ConversationId id);
+  // Longest prompt plus answer a conversation can hold.
+  uint32_t conversation_tokens_max() const;
+
+  // Ends a request at once, whatever its state; returns what it has cost so far, valid until the
+  // next step. nullptr: no such request (it has finished).
+  const RequestStats* cancel(SequenceId id);
+
+  // One step of all that runs. The events are valid until the next step. Empty and idle(): nothing
+  // left to do.
+  std::span<const Event> step();
+  bool idle() const { return scheduler_->idle(); }
+
+  EngineStats stats() const;
+  void check_invariants() const;
+
+ private:
+  // A request between submit() and its end, under its scheduler slot.
+  struct Running {
+    SequenceId id{};
+    bool used = false;
+    Request request;  // request.tokens grows by the answer
+    uint32_t prompt_tokens = 0;
+    base::Sha256* digest = nullptr;
+    RequestStats stats;
+  };
+
+  // What a conversation holds between its requests.
+  struct Conversation {
+    ConversationId id{};
+    std::vector<TokenId> tokens;     // whose keys and values are in the lease
+    std::optional<kv::Lease> lease;  // nullopt: a request of it is running
+  };
+
+  Engine(const EngineParts& parts, const sched::SchedulerLimits& limits);
+  Conversation& conversation_of(ConversationId id);
+  uint32_t truncate_to_common_prefix(Conversation& conversation, std::span<const TokenId> prompt);
+  void build_batch(std::span<const sched::PlannedRows> plan);
+  void finish_rows(const sched::PlannedRows& rows, model::SequenceRows& computed,
+                   uint32_t first_logit_row);
+  void score_rows(const sched::PlannedRows& rows, uint32_t first_logit_row);
+  void sample_row(const sched::PlannedRows& rows, std::span<const float> logits);
+  void finish(sched::Slot slot, FinishReason reason);
+  const RequestStats* close(sched::Slot slot);
+  Running& running_of(sched::Slot slot) { return running_[sched::index_of(slot)]; }
+  Event& emit(Event::Kind kind, const Running& running);
+
+  EngineParts parts_;
+  sched::SchedulerLimits limits_;
+  uint32_t sequence_tokens_max_ = 0;
+  std::unique_ptr<kv::Cache> cache_;
+  std::unique_ptr<sched::Scheduler> scheduler_;  // after the cache: it holds leases
+  std::vector<Conversation> conversations_;      // after the cache, too
+  sample::Sampler sampler_;
+  base::AlignedBuffer logits_memory_;
+  base::Span2D<float> logits_;         // [logit_rows_max, vocab]
+  std::vector<Running> running_;       // [requests_max], by slot
+  std::vector<base::Sha256> digests_;  // [requests_max], by slot
+  uint64_t next_id_ = 1;
+  uint64_t pairs_computed_ = 0;
+  uint64_t steps_ = 0;
+
+  // The step being made.
+  std::vector<TokenId> batch_tokens_;
+  std::vector<model::SequenceRows> batch_sequences_;
+  std::vector<uint32_t> batch_logit_rows_;
+  std::vector<Event> outbox_;
+  std::vector<RequestStats> finished_stats_;  // [requests_max], by slot; the outbox points here
+};
+
+}  // namespace kvasir::engine

@@ -1,0 +1,267 @@
+#include "model/transformer.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <tuple>
+#include <utility>
+
+#include "base/check.h"
+
+namespace kvasir::model {
+namespace {
+
+// Query tokens of one attention work item: enough to share every read of a K or V tile.
+constexpr uint32_t kAttentionTileTokens = 16;
+
+uint64_t attention_items_max(const ModelConfig& config, const BatchLimits& limits) {
+  return (uint64_t{limits.rows_max} / kAttentionTileTokens + limits.sequences_max) *
+         config.kv_heads;
+}
+
+}  // namespace
+
+base::Result<std::unique_ptr<Transformer>> Transformer::create(const TransformerParts& parts,
+                                                               const BatchLimits& limits) {
+  CHECK(limits.rows_max > 0);
+  CHECK(limits.logit_rows_max > 0);
+  ASSIGN_OR_RETURN(Workspace workspace, Workspace::create(*parts.config, limits));
+  return std::unique_ptr<Transformer>(new Transformer(parts, limits, std::move(workspace)));
+}
+
+Transformer::Transformer(const TransformerParts& parts, const BatchLimits& limits,
+                         Workspace workspace)
+    : config_(*parts.config),
+      weights_(*parts.weights),
+      kernels_(*parts.kernels),
+      pool_(*parts.pool),
+      limits_(limits),
+      rope_(config_.rope),
+      workspace_(std::move(workspace)) {
+  sequence_of_row_.reserve(limits_.rows_max);
+  attention_items_.reserve(attention_items_max(config_, limits_));
+}
+
+void Transformer::forward(const Batch& batch, base::Span2D<float> logits) {
+  const size_t rows = batch.tokens.size();
+  CHECK(rows >= 1);
+  CHECK(rows <= limits_.rows_max);
+  CHECK(batch.sequences.size() <= limits_.sequences_max);
+  CHECK(batch.logit_rows.size() <= limits_.logit_rows_max);
+
+  sequence_of_row_.clear();
+  for (uint32_t s = 0; s < batch.sequences.size(); ++s) {
+    CHECK(batch.sequences[s].first_row == sequence_of_row_.size());
+    sequence_of_row_.insert(sequence_of_row_.end(), batch.sequences[s].tokens, s);
+  }
+  CHECK(sequence_of_row_.size() == rows);
+
+  embed(batch);
+  plan_attention(batch);
+  for (uint32_t i = 0; i < config_.layers; ++i) {
+    attention_block(weights_.layers[i], i, batch);
+    feed_forward_block(weights_.layers[i], rows);
+  }
+  if (!batch.logit_rows.empty()) output_logits(batch, logits);
+}
+
+// residual = embedding of each token; angles of each position.
+void Transformer::embed(const Batch& batch) {
+  for_rows(batch.tokens.size(), [&](size_t row) {
+    const auto token = static_cast<size_t>(batch.tokens[row]);
+    CHECK(token < config_.vocab_size);
+    quant::unpack_row(weights_.token_embedding, token, workspace_.residual.row(row));
+  });
+  for_rows(batch.tokens.size(), [&](size_t row) {
+    const SequenceRows& sequence = batch.sequences[sequence_of_row_[row]];
+    const auto offset = static_cast<uint32_t>(row - sequence.first_row);
+    rope_.angles_at(sequence.first_position + offset, workspace_.rope_cos.row(row),
+                    workspace_.rope_sin.row(row));
+  });
+}
+
+// residual += attention(norm(residual))
+void Transformer::attention_block(const LayerWeights& layer, uint32_t layer_index,
+                                  const Batch& batch) {
+  const size_t rows = batch.tokens.size();
+  Workspace& w = workspace_;
+  const base::Span2D<float> normed = w.normed.rows_from(0, rows);
+
+  normalize(w.residual.rows_from(0, rows), layer.attention_norm, normed);
+  linear(normed, std::array{Product{&layer.query, w.queries.rows_from(0, rows)},
+                            Product{&layer.key, w.keys.rows_from(0, rows)},
+                            Product{&layer.value, w.values.rows_from(0, rows)}});
+  rotate_and_store(batch, layer_index);
+  attend(batch, layer_index);
+  linear(w.attended.rows_from(0, rows),
+         std::array{Product{&layer.attention_output, w.projected.rows_from(0, rows)}});
+  for_rows(rows, [&](size_t row) { kernels_.add(w.residual.row(row), w.projected.row(row)); });
+}
+
+// residual += down(silu(gate(n)) * up(n)) with n = norm(residual)
+void Transformer::feed_forward_block(const LayerWeights& layer, size_t rows) {
+  Workspace& w = workspace_;
+  const base::Span2D<float> normed = w.normed.rows_from(0, rows);
+
+  normalize(w.residual.rows_from(0, rows), layer.feed_forward_norm, normed);
+  linear(normed, std::array{Product{&layer.gate, w.gate.rows_from(0, rows)},
+                            Product{&layer.up, w.up.rows_from(0, rows)}});
+  for_rows(rows,
+           [&](size_t row) { kernels_.silu_mul(w.gate.row(row), w.up.row(row), w.gate.row(row)); });
+  linear(w.gate.rows_from(0, rows),
+         std::array{Product{&layer.down, w.projected.rows_from(0, rows)}});
+  for_rows(rows, [&](size_t row) { kernels_.add(w.residual.row(row), w.projected.row(row)); });
+}
+
+// logits = output(norm(residual)), for the wanted rows only
+void Transformer::output_logits(const Batch& batch, base::Span2D<float> logits) {
+  const size_t count = batch.logit_rows.size();
+  CHECK(logits.rows == count);
+  CHECK(logits.columns == config_.vocab_size);
+  const base::Span2D<float> input = workspace_.logits_in.rows_from(0, count);
+  for_rows(count, [&](size_t i) {
+    kernels_.rms_norm(workspace_.residual.row(batch.logit_rows[i]), weights_.output_norm,
+                      config_.rms_epsilon, input.row(i));
+  });
+  linear(input, std::array{Product{&weights_.output, logits}});
+}
+
+// Turns queries and keys by their position, then writes keys and values to the cache. From here on
+// everyone, this chunk included, reads them as stored.
+void Transformer::rotate_and_store(const Batch& batch, uint32_t layer_index) {
+  Workspace& w = workspace_;
+  for_rows(batch.tokens.size(), [&](size_t row) {
+    kernels_.rope_pairs(w.queries.row(row), config_.head_dim, w.rope_cos.row(row),
+                        w.rope_sin.row(row));
+    kernels_.rope_pairs(w.keys.row(row), config_.head_dim, w.rope_cos.row(row),
+                        w.rope_sin.row(row));
+
+    const SequenceRows& sequence = batch.sequences[sequence_of_row_[row]];
+    const kv::BlockLayout& layout = *sequence.view.layout;
+    const uint32_t position =
+        sequence.first_position + static_cast<uint32_t>(row - sequence.first_row);
+    std::byte* block = sequence.view.block_of(position);
+    const uint32_t slot = sequence.view.slot_of(position);
+    for (uint32_t head = 0; head < config_.kv_heads; ++head) {
+      const size_t column = size_t{head} * config_.head_dim;
+      quant::store_key(layout.tile(), w.keys.row(row).subspan(column, config_.head_dim), slot,
+                       block + layout.key_offset(layer_index, head));
+      quant::store_value(layout.tile(), w.values.row(row).subspan(column, config_.head_dim), slot,
+                         block + layout.value_offset(layer_index, head));
+    }
+  });
+  for (SequenceRows& sequence : batch.sequences) sequence.kv_rows_written += sequence.tokens;
+}
+
+// Cuts the batch's attention into items of similar size, the longest first, so that threads that
+// take them one by one end together. Which thread computes an item does not change its bits.
+void Transformer::plan_attention(const Batch& batch) {
+  attention_items_.clear();
+  for (uint32_t s = 0; s < batch.sequences.size(); ++s) {
+    const SequenceRows& sequence = batch.sequences[s];
+    for (uint32_t first = 0; first < sequence.tokens; first += kAttentionTileTokens) {
+      const uint32_t tokens = std::min(kAttentionTileTokens, sequence.tokens - first);
+      for (uint32_t head = 0; head < config_.kv_heads; ++head) {
+        attention_items_.push_back({s, first, tokens, head});
+      }
+    }
+  }
+  CHECK(attention_items_.size() <= attention_items_max(config_, limits_));
+  std::sort(attention_items_.begin(), attention_items_.end(),
+            [&](const AttentionItem& a, const AttentionItem& b) {
+              const auto keys = [&](const AttentionItem& item) {
+                return batch.sequences[item.sequence].first_position + item.first_token +
+                       item.tokens;
+              };
+              if (keys(a) != keys(b)) return keys(a) > keys(b);
+              return std::tie(a.sequence, a.kv_head) < std::tie(b.sequence, b.kv_head);
+            });
+}
+
+void Transformer::attend(const Batch& batch, uint32_t layer_index) {
+  const uint32_t group = config_.heads_per_kv_head();
+  const auto run_item = [&](const AttentionItem& item) {
+    const SequenceRows& sequence = batch.sequences[item.sequence];
+    const kv::BlockLayout& layout = *sequence.view.layout;
+    const size_t row = sequence.first_row + item.first_token;
+    const size_t column = size_t{item.kv_head} * group * config_.head_dim;
+    kernels_.attend({.tile = layout.tile(),
+                     .blocks = sequence.view.blocks.data(),
+                     .key_offset = layout.key_offset(layer_index, item.kv_head),
+                     .value_offset = layout.value_offset(layer_index, item.kv_head),
+                     .first_position = sequence.first_position + item.first_token,
+                     .tokens = item.tokens,
+                     .heads = group,
+                     .token_stride = config_.query_width(),
+                     .queries = workspace_.queries.row(row).data() + column,
+                     .out = workspace_.attended.row(row).data() + column,
+                     .scale = config_.attention_scale});
+  };
+  std::atomic<size_t> next{0};
+  pool_.run([&](size_t) {
+    for (size_t i = next.fetch_add(1); i < attention_items_.size(); i = next.fetch_add(1)) {
+      run_item(attention_items_[i]);
+    }
+  });
+}
+
+void Transformer::normalize(base::Span2D<const float> input, std::span<const float> weight,
+                            base::Span2D<float> output) {
+  for_rows(input.rows, [&](size_t row) {
+    kernels_.rms_norm(input.row(row), weight, config_.rms_epsilon, output.row(row));
+  });
+}
+
+// Several products of one input in one parallel stage: the panels of all their matrices, counted
+// through, are shared out evenly.
+void Transformer::linear(base::Span2D<float> input, std::span<const Product> products) {
+  size_t panels = 0;
+  bool quantize = false;
+  for (const Product& product : products) {
+    CHECK(product.layer->weight.columns == input.columns);
+    panels += product.layer->weight.panels();
+    quantize |= quant::is_integer(product.layer->weight.format);
+  }
+  quant::QuantizedRows quantized = workspace_.quantized;
+  quantized.rows = input.rows;
+  quantized.columns = input.columns;
+  if (quantize) {
+    for_rows(input.rows, [&](size_t row) { kernels_.quantize(input, row, row + 1, quantized); });
+  }
+  pool_.for_ranges(panels, [&](size_t, base::Range range) {
+    size_t first = 0;  // of the current product, among all panels
+    for (const Product& product : products) {
+      const quant::PackedMatrix& weight = product.layer->weight;
+      const size_t begin = std::max(range.begin, first);
+      const size_t end = std::min(range.end, first + weight.panels());
+      if (begin < end) {
+        const kernels::PanelRange own{begin - first, end - first};
+        if (quant::is_integer(weight.format)) {
+          kernels_.linear_q8(weight, quantized, own, product.output);
+        } else {
+          kernels_.linear_f32(weight, input, own, product.output);
+        }
+      }
+      first += weight.panels();
+    }
+  });
+  for (const Product& product : products) {
+    if (product.layer->bias.empty()) continue;
+    for_rows(input.rows,
+             [&](size_t row) { kernels_.add(product.output.row(row), product.layer->bias); });
+  }
+}
+
+// work(row) for every row; one row is not worth waking anybody for.
+template <typename Work>
+void Transformer::for_rows(size_t rows, const Work& work) {
+  if (rows == 1) {
+    work(size_t{0});
+    return;
+  }
+  pool_.for_ranges(rows, [&](size_t, base::Range range) {
+    for (size_t row = range.begin; row < range.end; ++row) work(row);
+  });
+}
+
+}  // namespace kvasir::model

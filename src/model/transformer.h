@@ -1,0 +1,81 @@
+// The llama family of transformers, as the papers write it: pre-norm residual blocks of attention
+// with rotary positions (arXiv:2104.09864), grouped KV heads (arXiv:2305.13245), RMSNorm
+// (arXiv:1910.07467) and SwiGLU (arXiv:2002.05202).
+//
+// Thread: engine thread only; it shares its work with the pool. Allocates: create() only.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "kernels/kernels.h"
+#include "model/config.h"
+#include "model/model.h"
+#include "model/rope.h"
+#include "model/weights.h"
+#include "model/workspace.h"
+
+namespace kvasir::model {
+
+// What a transformer borrows; all of it must outlive the transformer.
+struct TransformerParts {
+  const ModelConfig* config = nullptr;
+  const ModelWeights* weights = nullptr;
+  const kernels::KernelTable* kernels = nullptr;
+  base::ThreadPool* pool = nullptr;
+};
+
+class Transformer final : public Model {
+ public:
+  static base::Result<std::unique_ptr<Transformer>> create(const TransformerParts& parts,
+                                                           const BatchLimits& limits);
+
+  void forward(const Batch& batch, base::Span2D<float> logits) override;
+  uint32_t vocab_size() const override { return config_.vocab_size; }
+  uint32_t layers() const override { return config_.layers; }
+
+ private:
+  // One unit of attention work: some query tokens of a sequence over one KV head.
+  struct AttentionItem {
+    uint32_t sequence;
+    uint32_t first_token;  // within the sequence's rows
+    uint32_t tokens;
+    uint32_t kv_head;
+  };
+  // One matrix product of a stage: output = input * layer.
+  struct Product {
+    const Linear* layer;
+    base::Span2D<float> output;
+  };
+
+  Transformer(const TransformerParts& parts, const BatchLimits& limits, Workspace workspace);
+
+  void embed(const Batch& batch);
+  void plan_attention(const Batch& batch);
+  void attention_block(const LayerWeights& layer, uint32_t layer_index, const Batch& batch);
+  void feed_forward_block(const LayerWeights& layer, size_t rows);
+  void output_logits(const Batch& batch, base::Span2D<float> logits);
+
+  void rotate_and_store(const Batch& batch, uint32_t layer_index);
+  void attend(const Batch& batch, uint32_t layer_index);
+  void linear(base::Span2D<float> input, std::span<const Product> products);
+  void normalize(base::Span2D<const float> input, std::span<const float> weight,
+                 base::Span2D<float> output);
+  template <typename Work>
+  void for_rows(size_t rows, const Work& work);
+
+  const ModelConfig& config_;
+  const ModelWeights& weights_;
+  const kernels::KernelTable& kernels_;
+  base::ThreadPool& pool_;
+  BatchLimits limits_;
+  RopeTable rope_;
+  Workspace workspace_;
+
+  // Of the current batch; the same for every layer.
+  std::vector<uint32_t> sequence_of_row_;
+  std::vector<AttentionItem> attention_items_;
+};
+
+}  // namespace kvasir::model

@@ -1,0 +1,221 @@
+// The engine, the scheduler and the cache together, on the fake model.
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+
+#include "base/fp_env.h"
+#include "sim/fake_model.h"
+
+namespace kvasir {
+namespace {
+
+constexpr uint32_t kVocab = 97;
+constexpr uint32_t kContext = 256;
+
+struct EngineShape {
+  kv::CacheMode mode = kv::CacheMode::kPaged;
+  uint32_t block_tokens = 16;
+  uint32_t blocks = 256;
+  uint32_t sequences_max = 8;
+  uint32_t prefill_chunk = 32;
+};
+
+class EngineTest : public testing::Test {
+ protected:
+  void start(const EngineShape& setup) {
+    const kv::GroupShape group{.layers = 1, .kv_heads = 1, .head_dim = 16};
+    const kv::BlockLayout layout(group, setup.block_tokens);
+    const kv::CacheOptions cache{.mode = setup.mode,
+                                 .group = group,
+                                 .block_tokens = setup.block_tokens,
+                                 .budget_bytes = setup.blocks * layout.block_bytes(),
+                                 .sequences_max = setup.sequences_max,
+                                 .sequence_tokens_max = kContext};
+    const sched::SchedulerLimits limits{.requests_max = 64,
+                                        .sequences_max = setup.sequences_max,
+                                        .prefill_chunk = setup.prefill_chunk,
+                                        .logit_rows_max = 16};
+    engine = *engine::Engine::create({.model = &model,
+                                      .kernels = kernels::find_kernels(kernels::Isa::kReference),
+                                      .clock = &clock},
+                                     cache, limits);
+  }
+
+  engine::Request request(std::vector<TokenId> tokens, uint32_t max_tokens) const {
+    return {.tokens = std::move(tokens), .max_tokens = max_tokens};
+  }
+
+  // Steps until everything has ended; the tokens of each request, by id.
+  std::map<SequenceId, std::vector<TokenId>> run_all() {
+    std::map<SequenceId, std::vector<TokenId>> answers;
+    while (!engine->idle()) {
+      for (const engine::Event& event : engine->step()) {
+        if (event.kind == engine::Event::Kind::kToken) {
+          answers[event.sequence].push_back(event.token);
+        } else if (event.kind == engine::Event::Kind::kFinished) {
+          stats[event.sequence] = *event.stats;
+          finish[event.sequence] = event.finish;
+        }
+      }
+      engine->check_invariants();
+    }
+    return answers;
+  }
+
+  std::vector<TokenId> oracle(std::vector<TokenId> tokens, uint32_t count) const {
+    const size_t prompt = tokens.size();
+    for (uint32_t i = 0; i < count; ++i) tokens.push_back(model.next_token(tokens));
+    return {tokens.begin() + static_cast<ptrdiff_t>(prompt), tokens.end()};
+  }
+
+  base::ScopedFpEnv fp_env;
+  sim::FakeModel model{kVocab};
+  base::SteadyClock clock;
+  std::unique_ptr<engine::Engine> engine;
+  std::map<SequenceId, engine::RequestStats> stats;
+  std::map<SequenceId, engine::FinishReason> finish;
+};
+
+std::vector<TokenId> random_tokens(std::mt19937& random, uint32_t count) {
+  std::vector<TokenId> tokens(count);
+  for (TokenId& token : tokens) token = static_cast<TokenId>(random() % kVocab);
+  return tokens;
+}
+
+TEST_F(EngineTest, one_hundred_tokens_cost_5050_pairs_without_a_cache_and_100_with_one) {
+  const std::pair<kv::CacheMode, uint64_t> cases[] = {{kv::CacheMode::kNone, 5050},
+                                                      {kv::CacheMode::kContiguous, 100},
+                                                      {kv::CacheMode::kPaged, 100}};
+  for (const auto& [mode, pairs] : cases) {
+    start({.mode = mode});
+    const SequenceId id = *engine->submit(request({1}, 100));
+    EXPECT_EQ(run_all()[id], oracle({1}, 100)) << kv::cache_mode_name(mode);
+    EXPECT_EQ(stats[id].pairs_computed, pairs) << kv::cache_mode_name(mode);
+    EXPECT_EQ(engine->stats().pairs_computed, pairs);
+    EXPECT_EQ(finish[id], engine::FinishReason::kLength);
+  }
+}
+
+TEST_F(EngineTest, random_loads_give_the_oracles_text_in_every_mode) {
+  for (uint32_t seed = 1; seed <= 12; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    std::mt19937 random(seed);
+    const auto below = [&](uint32_t n) { return static_cast<uint32_t>(random() % n); };
+    start({.mode = static_cast<kv::CacheMode>(seed % 3),
+           .block_tokens = below(2) == 0 ? 16U : 32U,
+           .blocks = 32 + below(40),
+           .sequences_max = 1 + below(8),
+           .prefill_chunk = 1 + below(40)});
+    std::map<SequenceId, std::vector<TokenId>> expected;
+    for (int i = 0; i < 20; ++i) {
+      const std::vector<TokenId> prompt = random_tokens(random, 1 + below(60));
+      const uint32_t count = 1 + below(40);
+      const engine::Request r = request(prompt, count);
+      ASSERT_TRUE(engine->check(r).has_value());
+      expected[*engine->submit(r)] = oracle(prompt, count);
+    }
+    EXPECT_EQ(run_all(), expected);
+    EXPECT_EQ(engine->stats().cache.pool.blocks_referenced, 0U);
+  }
+}
+
+TEST_F(EngineTest, an_end_token_ends_the_answer_and_belongs_to_it) {
+  start({});
+  const std::vector<TokenId> answer = oracle({5, 6, 7}, 20);
+  engine::Request r = request({5, 6, 7}, 20);
+  r.end_tokens = {answer[4]};
+  const SequenceId id = *engine->submit(r);
+  const std::vector<TokenId> got = run_all()[id];
+  EXPECT_EQ(got.back(), answer[4]);
+  EXPECT_LE(got.size(), 5U);
+  EXPECT_EQ(finish[id], engine::FinishReason::kStop);
+}
+
+TEST_F(EngineTest, a_conversation_computes_only_what_is_new) {
+  start({});
+  const ConversationId chat = *engine->open_conversation();
+  std::vector<TokenId> tokens = {1, 2, 3, 4, 5};
+  for (int turn = 0; turn < 5; ++turn) {
+    engine::Request r = request(tokens, 9);
+    r.conversation = chat;
+    const SequenceId id = *engine->submit(r);
+    const std::vector<TokenId> answer = run_all()[id];
+    EXPECT_EQ(answer, oracle(tokens, 9));
+    // The last answer's final token was never computed; it and four new ones are.
+    EXPECT_EQ(stats[id].prompt_tokens - stats[id].tokens_cached, 5U) << "turn " << turn;
+    tokens.insert(tokens.end(), answer.begin(), answer.end());
+    for (TokenId token : {7, 8, 9, turn}) tokens.push_back(token);
+  }
+  // An edit of the second token reuses one.
+  tokens[1] = 50;
+  engine::Request r = request(tokens, 9);
+  r.conversation = chat;
+  const SequenceId id = *engine->submit(r);
+  EXPECT_EQ(run_all()[id], oracle(tokens, 9));
+  EXPECT_EQ(stats[id].tokens_cached, 1U);
+  engine->close_conversation(chat);
+  EXPECT_EQ(engine->stats().cache.pool.blocks_referenced, 0U);
+}
+
+TEST_F(EngineTest, cancel_frees_the_blocks_at_once_and_leaves_the_others_alone) {
+  start({});
+  const SequenceId a = *engine->submit(request({1, 2, 3}, 50));
+  const SequenceId b = *engine->submit(request({4, 5}, 30));
+  for (int i = 0; i < 5; ++i) engine->step();
+  const uint32_t before = engine->stats().cache.pool.blocks_referenced;
+  const engine::RequestStats* cost = engine->cancel(a);
+  ASSERT_NE(cost, nullptr);
+  EXPECT_EQ(cost->tokens_generated, 5U);
+  EXPECT_LT(engine->stats().cache.pool.blocks_referenced, before);
+  EXPECT_EQ(engine->cancel(a), nullptr);
+  std::vector<TokenId> expected = oracle({4, 5}, 30);
+  expected.erase(expected.begin(), expected.begin() + 5);
+  EXPECT_EQ(run_all()[b], expected);
+}
+
+TEST_F(EngineTest, a_scored_prompt_gives_one_event_per_row_in_order) {
+  start({});
+  std::mt19937 random(1);
+  const std::vector<TokenId> prompt = random_tokens(random, 50);
+  engine::Request r = request(prompt, 0);
+  r.score_prompt = true;
+  ASSERT_TRUE(engine->submit(r).has_value());
+  uint32_t rows = 0;
+  while (!engine->idle()) {
+    for (const engine::Event& event : engine->step()) {
+      if (event.kind != engine::Event::Kind::kScore) continue;
+      EXPECT_EQ(event.position, rows);
+      const std::vector<TokenId> prefix(prompt.begin(), prompt.begin() + rows + 1);
+      EXPECT_EQ(event.token, model.next_token(prefix));
+      EXPECT_EQ(event.logits.size(), kVocab);
+      ++rows;
+    }
+  }
+  EXPECT_EQ(rows, 50U);
+}
+
+TEST_F(EngineTest, requests_that_can_not_work_are_refused_in_one_line) {
+  start({.blocks = 8});  // 128 tokens
+  const std::pair<engine::Request, const char*> cases[] = {
+      {request({}, 1), "empty"},
+      {request({-1}, 1), "outside the vocabulary"},
+      {request({97}, 1), "outside the vocabulary"},
+      {request(std::vector<TokenId>(200, 1), 100), "context"},
+      {request(std::vector<TokenId>(100, 1), 100), "--kv-memory"},
+      {{.tokens = {1}, .max_tokens = 1, .top_logprobs = 21}, "top_logprobs"},
+      {{.tokens = {1}, .max_tokens = 1, .sampling = {.temperature = -1.0F}}, "temperature"},
+  };
+  for (const auto& [bad, word] : cases) {
+    const base::Status status = engine->check(bad);
+    ASSERT_FALSE(status.has_value()) << word;
+    EXPECT_EQ(status.error().kind, base::ErrorKind::kBadInput);
+    EXPECT_NE(status.error().message.find(word), std::string::npos) << status.error().message;
+    EXPECT_EQ(status.error().message.find('\n'), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace kvasir
