@@ -15,7 +15,7 @@ set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "${kvasir_optimise} -g1")
 
 # -ffp-contract=off: every fused multiply-add in the sources is explicit, so that all compilers and
 # ISAs round alike.
-# -Wno-missing-field-initializers: a designated initialiser names only what differs from the default.
+# -Wno-missing-field-initializers: a designated initialiser may leave out members with a default.
 add_compile_options(-Wall -Wextra -Wconversion -Wshadow -Wnon-virtual-dtor -Werror
                     -Wno-missing-field-initializers -ffp-contract=off -fno-math-errno)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")

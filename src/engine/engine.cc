@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "engine/memory_plan.h"
 
 namespace kvasir::engine {
 
@@ -287,6 +288,11 @@ Event& Engine::emit(Event::Kind kind, const Running& running) {
   event.kind = kind;
   event.sequence = running.id;
   return event;
+}
+
+base::Result<std::unique_ptr<model::Model>> create_transformer(
+    const model::TransformerParts& parts, const sched::SchedulerLimits& limits) {
+  return model::Transformer::create(parts, batch_limits(limits));
 }
 
 EngineStats Engine::stats() const {

@@ -17,6 +17,7 @@
 #include "kernels/kernels.h"
 #include "kv/cache.h"
 #include "model/model.h"
+#include "model/transformer.h"
 #include "sample/sampler.h"
 #include "sched/scheduler.h"
 
@@ -47,6 +48,8 @@ class Engine {
   // Error: the first thing wrong with the request: token ids, lengths, sampling values, or more
   // tokens than the cache can ever hold.
   base::Status check(const Request& request) const;
+  // Whether submit() would take another request now.
+  bool has_room() const { return !scheduler_->full(); }
   // Takes a request in; nullopt: the queue is full, try again when something has finished.
   // Requires: check() passed.
   std::optional<SequenceId> submit(Request request);
@@ -124,5 +127,9 @@ class Engine {
   std::vector<Event> outbox_;
   std::vector<RequestStats> finished_stats_;  // [requests_max], by slot; the outbox points here
 };
+
+// The model that create() usually gets.
+base::Result<std::unique_ptr<model::Model>> create_transformer(
+    const model::TransformerParts& parts, const sched::SchedulerLimits& limits);
 
 }  // namespace kvasir::engine

@@ -7,7 +7,11 @@
 //   * horizontal sums use 16 virtual lanes: lane j takes elements j, j+16, j+32, ... in ascending
 //     order, then lanes are folded 8, 4, 2, 1 (lane j += lane j+8, ...); a tail is padded with
 //     zeros;
+//   * max(a, b) is a > b ? a : b;
 //   * everything runs inside base::ScopedFpEnv.
+//
+// Numbers that are not finite are nobody's error here: they come out as NaN or infinity, and only
+// the payload of a NaN may differ between tables.
 //
 // Thread: kernels are reentrant; callers split work so that outputs are disjoint.
 // Allocates: never.
@@ -44,13 +48,15 @@ struct PanelRange {
 //     m'   = max(m, s[0..31]);  a = exp(m - m')
 //     p[j] = exp(s[j] - m')                           kBF16: rounded to bf16
 //     l    = fma(l, a, sum of p[0..31])               lanes: p[j] + p[j+16], then fold 8, 4, 2, 1
-//     o[d] = o[d] * a, then fma(p[j], v[j][d], o[d])  for the keys in order
+//     o[d] = o[d] * a, then fma(p[j], v[j][d], o[d])  for the visible keys in order
 //   spans are merged in ascending order: M = max(m1, m2), e1 = exp(m1 - M), e2 = exp(m2 - M),
 //     l = fma(l2, e2, l1 * e1), o = fma(o2, e2, o1 * e1); the first span is taken as it is;
 //   out = o * (1 / l).
 // kBF16: q is rounded to bf16 first. Order inside dot: kF32 ascending; kBF16 pairs ascending, in
 // each pair the odd element before the even one. Order of keys in o: the same rule over keys.
 // The accumulator of a dot starts at 0 and takes one fma per element.
+// Masked keys are left out of o, not added with weight zero, so the bytes of later slots (another
+// row's keys, or whatever lies there) can not change a bit, not even the sign of a zero.
 // Online softmax: Milakov & Gimelshein, arXiv:1805.02867; tiling: Dao et al., arXiv:2205.14135.
 struct AttentionArgs {
   quant::KvTileShape tile;
@@ -58,9 +64,9 @@ struct AttentionArgs {
   size_t key_offset = 0;                     // of this (layer, KV head)'s K tile in every block
   size_t value_offset = 0;                   // of its V tile
   uint32_t first_position = 0;
-  uint32_t tokens = 0;           // query tokens
-  uint32_t heads = 0;            // query heads that share this KV head
-  size_t token_stride = 0;       // elements between tokens in queries and out
+  uint32_t tokens = 0;             // query tokens
+  uint32_t heads = 0;              // query heads that share this KV head
+  size_t token_stride = 0;         // elements between tokens in queries and out
   const float* queries = nullptr;  // [tokens][heads][head_dim], after rope
   float* out = nullptr;            // same shape
   float scale = 1.0F;
@@ -97,7 +103,8 @@ struct KernelTable {
   // x += y
   void (*add)(std::span<float> x, std::span<const float> y);
 
-  // Rows [first, last) of x [rows, columns] into `out` (see quant/activations.h).
+  // Rows [first, last) of x [rows, columns] into `out` (see quant/activations.h). A group with a
+  // NaN or an infinity gets a scale that is not finite, so products with it are not either.
   void (*quantize)(base::Span2D<const float> x, size_t first, size_t last,
                    const quant::QuantizedRows& out);
 
@@ -119,11 +126,12 @@ struct KernelTable {
   // Largest logit; ties go to the lowest index; NaN never wins. Requires: not empty.
   size_t (*arg_max)(std::span<const float> logits);
   SoftmaxStats (*softmax_stats)(std::span<const float> logits);
-  // out = exp(x) by the shared polynomial; inputs below -87.3 give 0, above 88.3 saturate.
+  // out = exp(x) by the shared polynomial; inputs below -87.3 give 0, above 88.3 saturate, NaN
+  // stays NaN. exp(0) is exactly 1.
   void (*exp)(std::span<const float> x, std::span<float> out);
 };
 
-std::string_view isa_name(Isa isa);                       // "reference", "avx2", "avx512"
+std::string_view isa_name(Isa isa);  // "reference", "avx2", "avx512"
 std::optional<Isa> parse_isa(std::string_view name);
 // The instruction sets this processor runs, slowest first; the reference always.
 std::vector<Isa> supported_isas();

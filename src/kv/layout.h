@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/check.h"
 #include "base/checked_math.h"
 #include "quant/kv_tile.h"
 

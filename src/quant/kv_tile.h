@@ -21,7 +21,9 @@ enum class KvDtype : uint8_t { kF32, kBF16 };
 
 std::optional<KvDtype> parse_kv_dtype(std::string_view name);  // "f32", "bf16"
 std::string_view kv_dtype_name(KvDtype dtype);
-constexpr size_t kv_element_bytes(KvDtype dtype) { return dtype == KvDtype::kF32 ? 4 : 2; }
+constexpr size_t kv_element_bytes(KvDtype dtype) {
+  return dtype == KvDtype::kF32 ? 4 : 2;
+}
 
 struct KvTileShape {
   KvDtype dtype = KvDtype::kBF16;
@@ -34,9 +36,14 @@ struct KvTileShape {
 
 // Stores one token's key or value at `slot` (< block_tokens), rounding to the dtype.
 //   row  [head_dim]
-void store_key(const KvTileShape& shape, std::span<const float> row, uint32_t slot, std::byte* tile);
+void store_key(const KvTileShape& shape, std::span<const float> row, uint32_t slot,
+               std::byte* tile);
 void store_value(const KvTileShape& shape, std::span<const float> row, uint32_t slot,
                  std::byte* tile);
+
+// Slots [first_slot, block_tokens) of both tiles become zero.
+void clear_slots(const KvTileShape& shape, uint32_t first_slot, std::byte* key_tile,
+                 std::byte* value_tile);
 
 // What attention will read there, as f32.
 void load_key(const KvTileShape& shape, const std::byte* tile, uint32_t slot, std::span<float> row);

@@ -38,7 +38,9 @@ constexpr size_t kPanelRows = 32;
 constexpr size_t kGroupColumns = 32;
 
 // True where activations are quantised to 8 bits too (quant/activations.h).
-constexpr bool is_integer(PackedFormat format) { return format >= PackedFormat::kQ8; }
+constexpr bool is_integer(PackedFormat format) {
+  return format >= PackedFormat::kQ8;
+}
 constexpr bool has_minimum(PackedFormat format) {
   return format == PackedFormat::kQ8Min || format == PackedFormat::kQ4Min;
 }
@@ -55,8 +57,8 @@ PackedFormat native_format(TensorType type);
 struct PackedMatrix {
   PackedFormat format = PackedFormat::kF32;
   size_t rows = 0;
-  size_t columns = 0;                // is_integer(format): a multiple of 32
-  const std::byte* data = nullptr;   // 64-byte aligned
+  size_t columns = 0;               // is_integer(format): a multiple of 32
+  const std::byte* data = nullptr;  // 64-byte aligned
 
   size_t panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
   size_t panel_bytes() const;

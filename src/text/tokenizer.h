@@ -37,12 +37,13 @@ class Tokenizer {
   const Vocab& vocab() const { return vocab_; }
 
  private:
-  struct Handle;  // the Rust object
+  friend class ChatTemplate;  // hands handle_ to Rust
+  struct Handle;              // the Rust object
   Tokenizer(Vocab vocab, std::unique_ptr<Handle> handle);
 
   Vocab vocab_;
   std::unique_ptr<Handle> handle_;
-  std::string bytes_;                  // all tokens' bytes, one after another
+  std::string bytes_;                   // all tokens' bytes, one after another
   std::vector<uint32_t> byte_offsets_;  // [tokens + 1] into bytes_
 };
 

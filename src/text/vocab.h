@@ -36,7 +36,7 @@ struct Vocab {
   std::optional<TokenId> unknown;
   bool add_bos = false;
   bool add_eos = false;
-  bool add_space_prefix = false;    // kSpm
+  bool add_space_prefix = false;           // kSpm
   std::vector<TokenId> end_of_generation;  // ids that end an answer, ascending
 };
 

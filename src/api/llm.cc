@@ -1,0 +1,114 @@
+#include "api/llm.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "api/run.h"
+#include "base/fp_env.h"
+#include "engine/memory_plan.h"
+#include "load/read_config.h"
+
+namespace kvasir::api {
+
+base::Result<std::unique_ptr<Llm>> Llm::load(const EngineOptions& options,
+                                             const std::function<void(double)>& progress) {
+  const base::ScopedFpEnv fp_env;
+  std::unique_ptr<Llm> llm(new Llm(options));
+  const uint64_t start_us = llm->clock_.now_us();
+  ASSIGN_OR_RETURN(const gguf::GgufFile file, gguf::GgufFile::open(options.model_path));
+  // The plan comes first: what can not work is refused before the weights are read.
+  ASSIGN_OR_RETURN(const model::ModelConfig config, load::read_config(file));
+  ASSIGN_OR_RETURN(llm->plan_, plan_engine(options, config));
+  ASSIGN_OR_RETURN(llm->loaded_, load::load_model(file, {.weights = options.weights,
+                                                         .pool = &llm->pool_,
+                                                         .progress = progress}));
+  if (llm->loaded_.chat_template.has_value()) {
+    ASSIGN_OR_RETURN(llm->chat_template_,
+                     text::ChatTemplate::create(*llm->loaded_.chat_template, llm->loaded_.vocab));
+  }
+  ASSIGN_OR_RETURN(llm->tokenizer_, text::Tokenizer::create(std::move(llm->loaded_.vocab)));
+  ASSIGN_OR_RETURN(llm->transformer_, engine::create_transformer({.config = &llm->loaded_.config,
+                                                                  .weights = &llm->loaded_.weights,
+                                                                  .kernels = options.kernels,
+                                                                  .pool = &llm->pool_},
+                                                                 llm->plan_.limits));
+  ASSIGN_OR_RETURN(llm->engine_, engine::Engine::create({.model = llm->transformer_.get(),
+                                                         .kernels = options.kernels,
+                                                         .clock = &llm->clock_},
+                                                        llm->plan_.cache, llm->plan_.limits));
+  llm->load_ms_ = static_cast<double>(llm->clock_.now_us() - start_us) / 1000.0;
+  return llm;
+}
+
+base::Result<std::vector<Completion>> Llm::generate(std::span<const GenerateRequest> requests,
+                                                    const GenerateHooks& hooks) {
+  const base::ScopedFpEnv fp_env;
+  Run run(*engine_, *tokenizer_, hooks);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (base::Status status = run.add(requests[i]); !status) {
+      if (requests.size() == 1) return std::unexpected(std::move(status).error());
+      return base::bad_input(fmt::format("request {}: {}", i, status.error().message));
+    }
+  }
+  return run.finish_all();
+}
+
+base::Result<bool> Llm::score(std::vector<TokenId> tokens,
+                              const std::function<void(const ScoredRow&)>& on_row,
+                              const GenerateHooks& hooks) {
+  const base::ScopedFpEnv fp_env;
+  const uint64_t total = tokens.size();
+  engine::Request request{.tokens = std::move(tokens), .score_prompt = true};
+  RETURN_IF_ERROR(engine_->check(request));
+  const std::optional<SequenceId> id = engine_->submit(std::move(request));
+  CHECK(id.has_value());  // nothing else runs
+  while (!engine_->idle()) {
+    if (hooks.cancelled && hooks.cancelled()) {
+      engine_->cancel(*id);
+      return false;
+    }
+    for (const engine::Event& event : engine_->step()) {
+      if (event.kind != engine::Event::Kind::kScore) continue;
+      const bool last = event.position + 1 == total;
+      on_row({.position = event.position,
+              .argmax = event.token,
+              .next_logprob = last ? std::nullopt : std::optional(event.logprob),
+              .logits = event.logits});
+      if (hooks.on_prefill) hooks.on_prefill(event.position + 1, total);
+    }
+  }
+  return true;
+}
+
+const text::ChatTemplate* Llm::chat_template() const {
+  return chat_template_.has_value() ? &*chat_template_ : nullptr;
+}
+
+MemoryUse Llm::memory_use() const {
+  const kv::CacheStats cache = engine_->stats().cache;
+  return {.weights_bytes = loaded_.weights.arena.size_bytes(),
+          .kv_bytes = uint64_t{cache.pool.blocks_capacity} * cache.block_bytes,
+          .activations_bytes = engine::plan_activations(loaded_.config, plan_.limits).total_bytes};
+}
+
+uint64_t Llm::bytes_per_token() const {
+  return kv::BlockLayout(plan_.cache.group, plan_.cache.block_tokens).payload_bytes_per_token();
+}
+
+std::string_view end_reason_name(EndReason reason) {
+  switch (reason) {
+    case EndReason::kStop:
+      return "stop";
+    case EndReason::kLength:
+      return "length";
+    case EndReason::kCancelled:
+      return "cancelled";
+    case EndReason::kModelFailed:
+      return "model_failed";
+  }
+  return "";
+}
+
+}  // namespace kvasir::api

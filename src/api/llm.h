@@ -1,0 +1,123 @@
+// Text in, text out: a loaded model with its tokenizer, chat template and engine. The library's
+// front door.
+//
+// Thread: one thread at a time. Allocates: freely outside of engine steps.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "api/options.h"
+#include "base/clock.h"
+#include "base/thread_pool.h"
+#include "engine/engine.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace kvasir::api {
+
+// One completion to make.
+struct GenerateRequest {
+  std::vector<TokenId> prompt;
+  uint32_t max_tokens = 128;
+  sample::SamplingParams sampling;
+  std::vector<std::string> stop;  // end the answer when they appear in its text
+  bool ignore_eos = false;        // go on past end-of-generation tokens
+  bool logprobs = false;
+  uint32_t top_logprobs = 0;
+  bool digest_logits = false;
+  std::optional<ConversationId> conversation;
+};
+
+enum class EndReason : uint8_t { kStop, kLength, kCancelled, kModelFailed };
+std::string_view end_reason_name(EndReason reason);
+
+struct TokenDetail {
+  float logprob = 0.0F;
+  std::vector<sample::TokenLogprob> top;
+};
+
+struct Completion {
+  std::vector<TokenId> tokens;  // generated, an end token included
+  std::string text;
+  EndReason reason = EndReason::kLength;
+  std::vector<TokenDetail> details;  // one per token, if logprobs were asked for
+  engine::RequestStats stats;
+};
+
+// What the caller may watch and steer while requests run. All may be empty.
+struct GenerateHooks {
+  std::function<void(size_t request, std::string_view text)> on_text;
+  std::function<void(uint64_t computed, uint64_t total)> on_prefill;  // prompt tokens, all requests
+  std::function<bool()> cancelled;                                    // asked between steps
+};
+
+// One row of a scored prompt; spans are valid during the call only.
+struct ScoredRow {
+  uint32_t position = 0;
+  TokenId argmax = 0;
+  std::optional<float> next_logprob;  // of the token that follows; the last row has none
+  std::span<const float> logits;
+};
+
+struct MemoryUse {
+  uint64_t weights_bytes = 0;
+  uint64_t kv_bytes = 0;
+  uint64_t activations_bytes = 0;
+  uint64_t total_bytes() const { return weights_bytes + kv_bytes + activations_bytes; }
+};
+
+class Llm {
+ public:
+  // `progress`: fraction of the weights packed; may be empty.
+  static base::Result<std::unique_ptr<Llm>> load(const EngineOptions& options,
+                                                 const std::function<void(double)>& progress);
+
+  // Runs all requests, batched, until they have ended. Error: a request that can not be run; then
+  // none is.
+  base::Result<std::vector<Completion>> generate(std::span<const GenerateRequest> requests,
+                                                 const GenerateHooks& hooks);
+
+  // Computes a prompt and reports every row in order. Returns false when cancelled.
+  base::Result<bool> score(std::vector<TokenId> tokens,
+                           const std::function<void(const ScoredRow&)>& on_row,
+                           const GenerateHooks& hooks);
+
+  // Conversations: see engine::Engine.
+  std::optional<ConversationId> open_conversation() { return engine_->open_conversation(); }
+  uint32_t conversation_tokens_max() const { return engine_->conversation_tokens_max(); }
+
+  const EngineOptions& options() const { return options_; }
+  const EnginePlan& plan() const { return plan_; }
+  const model::ModelConfig& config() const { return loaded_.config; }
+  const text::Tokenizer& tokenizer() const { return *tokenizer_; }
+  // nullptr: the file carries none.
+  const text::ChatTemplate* chat_template() const;
+  engine::EngineStats stats() const { return engine_->stats(); }
+  MemoryUse memory_use() const;
+  uint64_t bytes_per_token() const;  // KV payload and scales
+  double load_ms() const { return load_ms_; }
+
+ private:
+  class Run;  // one generate() call
+
+  explicit Llm(const EngineOptions& options) : options_(options), pool_(options.threads) {}
+
+  EngineOptions options_;
+  base::SteadyClock clock_;
+  base::ThreadPool pool_;
+  load::LoadedModel loaded_;
+  EnginePlan plan_;
+  std::optional<text::Tokenizer> tokenizer_;
+  std::optional<text::ChatTemplate> chat_template_;
+  std::unique_ptr<model::Model> transformer_;
+  std::unique_ptr<engine::Engine> engine_;  // last: it uses everything above
+  double load_ms_ = 0.0;
+};
+
+}  // namespace kvasir::api

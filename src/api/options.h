@@ -1,0 +1,69 @@
+// Every knob of the engine, as people write it, checked once into typed values.
+//
+// Thread: value types.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "engine/engine.h"
+#include "load/load_model.h"
+
+namespace kvasir::api {
+
+inline constexpr const char* kDefaultModelPath = "models/smollm2-135m-instruct-q4_1.gguf";
+
+// As written on a command line. An empty string means the default.
+struct EngineFlags {
+  std::string model = kDefaultModelPath;
+  std::string kv = "paged";           // none, contiguous, paged
+  std::string kv_dtype = "bf16";      // bf16, f32
+  std::string kv_memory;              // bytes, or with a suffix: 256MiB, 2GB
+  uint32_t block_tokens = 32;         // 16, 32
+  std::string prefill_chunk = "512";  // tokens of a step, or "all"
+  std::string weights = "native";     // native, f32
+  int threads = 0;                    // 0: all processors this process may use
+  std::string isa = "auto";           // auto, reference, avx2, avx512
+  uint32_t max_sequences = 16;        // that run at once
+  uint32_t context = 0;               // longest sequence; 0: what the model was trained for
+};
+
+struct EngineOptions {
+  std::string model_path;
+  kv::CacheMode kv_mode = kv::CacheMode::kPaged;
+  quant::KvDtype kv_dtype = quant::KvDtype::kBF16;
+  std::optional<uint64_t> kv_memory_bytes;
+  uint32_t block_tokens = 32;
+  std::optional<uint32_t> prefill_chunk;  // nullopt: a whole prompt at once
+  load::WeightsMode weights = load::WeightsMode::kNative;
+  uint32_t threads = 1;
+  const kernels::KernelTable* kernels = nullptr;
+  uint32_t sequences_max = 16;
+  std::optional<uint32_t> context;
+
+  // What a command needs beyond the flags.
+  uint32_t requests_max = 0;          // queue length; 0: as many as sequences_max
+  uint32_t logit_rows_max = 0;        // 0: as many as sequences_max
+  std::optional<uint64_t> kv_tokens;  // default size of the cache; nullopt: one full context,
+                                      // at most 1 GiB
+};
+
+// Error: the first flag that can not be used, by name, with what is allowed.
+base::Result<EngineOptions> parse_options(const EngineFlags& flags);
+
+// "4096", "64KiB", "256MB", "2g" -> bytes. Error: anything else, zero, or more than 2^63.
+base::Result<uint64_t> parse_bytes(std::string_view text);
+
+// Sizes that follow from the options and the model: what is allocated, to the byte.
+struct EnginePlan {
+  kv::CacheOptions cache;
+  sched::SchedulerLimits limits;
+};
+// Error: the context asked for is longer than the model's.
+base::Result<EnginePlan> plan_engine(const EngineOptions& options,
+                                     const model::ModelConfig& config);
+
+}  // namespace kvasir::api

@@ -1,0 +1,52 @@
+// One generate() call: feeds the engine, turns its tokens into text, finds stop strings.
+// Thread: one owner. Allocates: freely.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "api/llm.h"
+#include "api/stop_matcher.h"
+#include "text/detokenizer.h"
+
+namespace kvasir::api {
+
+class Llm::Run {
+ public:
+  Run(engine::Engine& engine, const text::Tokenizer& tokenizer, const GenerateHooks& hooks)
+      : engine_(engine), tokenizer_(tokenizer), hooks_(hooks) {}
+
+  // Error: the request can not be run.
+  base::Status add(const GenerateRequest& request);
+  // Runs until every request has ended.
+  std::vector<Completion> finish_all();
+
+ private:
+  struct Stream {
+    engine::Request request;  // until it is submitted
+    bool wants_details = false;
+    text::Detokenizer detokenizer;
+    StopMatcher stops;
+    Completion completion;
+  };
+
+  void submit_waiting();
+  void step();
+  void handle(const engine::Event& event);
+  void take_token(size_t index, const engine::Event& event);
+  void end(size_t index, EndReason reason, const engine::RequestStats& stats);
+  void emit(size_t index, std::string_view text);
+  void cancel_all();
+
+  engine::Engine& engine_;
+  const text::Tokenizer& tokenizer_;
+  const GenerateHooks& hooks_;
+  std::vector<Stream> streams_;
+  size_t submitted_ = 0;  // streams_[0, submitted_) are in the engine or done
+  std::map<SequenceId, size_t> running_;
+  uint64_t prompt_tokens_ = 0;
+  uint64_t pairs_before_ = 0;
+};
+
+}  // namespace kvasir::api

@@ -1,0 +1,72 @@
+#include <algorithm>
+#include <fstream>
+#include <string>
+
+#include "base/rng.h"
+#include "bench/workloads.h"
+
+namespace kvasir::bench {
+namespace {
+
+// The value of the first "key : value" line of /proc/cpuinfo; empty where there is none.
+std::string cpu_field(const std::string& key) {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const size_t colon = line.find(':');
+    if (colon == std::string::npos || line.compare(0, key.size(), key) != 0) continue;
+    if (line.find_first_not_of(" \t", key.size()) != colon) continue;
+    const size_t begin = line.find_first_not_of(' ', colon + 1);
+    return begin == std::string::npos ? "" : line.substr(begin);
+  }
+  return "";
+}
+
+}  // namespace
+
+std::vector<Workload> workloads() {
+  return {
+      {"prefill", "prompt tokens per second (--tokens, --depth)", bench_prefill},
+      {"decode", "generated tokens per second of one sequence (--generate, --depth)", bench_decode},
+      {"batch", "all tokens per second of many sequences (--sequences, --tokens, --generate)",
+       bench_batch},
+      {"modes", "what a KV cache saves and costs: none, contiguous and paged (--generate)",
+       bench_modes}};
+}
+
+std::vector<TokenId> prompt_tokens(const api::Llm& llm, uint64_t stream, uint32_t count) {
+  const text::Vocab& vocab = llm.tokenizer().vocab();
+  std::vector<TokenId> tokens;
+  tokens.reserve(count);
+  for (uint64_t draw = 0; tokens.size() < count; ++draw) {
+    const uint32_t bits = base::random_bits({.seed = stream}, draw)[0];
+    const size_t id = bits % vocab.tokens.size();
+    if (vocab.types[id] == text::TokenType::kNormal) tokens.push_back(static_cast<TokenId>(id));
+  }
+  return tokens;
+}
+
+Spread spread_of(std::vector<double> values) {
+  CHECK(!values.empty());
+  std::sort(values.begin(), values.end());
+  const size_t half = values.size() / 2;
+  const double median =
+      values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2.0;
+  return {values.front(), median, values.back()};
+}
+
+boost::json::object result_line(std::string_view bench, std::string_view name,
+                                const api::Llm& llm) {
+  return {{"bench", bench},
+          {"case", name},
+          {"model", llm.config().name.empty() ? llm.options().model_path : llm.config().name},
+          {"cpu", cpu_field("model name")},
+          {"cpu_family", cpu_field("cpu family")},
+          {"cpu_model", cpu_field("model")},
+          {"isa", kernels::isa_name(llm.options().kernels->isa)},
+          {"threads", llm.options().threads},
+          {"kv", kv::cache_mode_name(llm.options().kv_mode)},
+          {"kv_dtype", quant::kv_dtype_name(llm.options().kv_dtype)},
+          {"block_tokens", llm.options().block_tokens}};
+}
+
+}  // namespace kvasir::bench

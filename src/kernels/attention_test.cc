@@ -1,0 +1,302 @@
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "kernels/testing.h"
+#include "quant/half.h"
+#include "quant/kv_tile.h"
+
+namespace kvasir::kernels {
+namespace {
+
+using quant::KvDtype;
+using testing::fast_isas;
+using testing::kUnit;
+using testing::Random;
+using testing::reference;
+using testing::same_bits;
+
+class Attention : public ::testing::Test {
+ protected:
+  base::ScopedFpEnv fp_env_;
+};
+
+struct Shape {
+  KvDtype dtype = KvDtype::kBF16;
+  uint32_t head_dim = 64;
+  uint32_t heads = 3;
+  uint32_t positions = 40;  // in the cache when everything is stored
+};
+
+// Queries, keys and values of a sequence, before they are stored anywhere.
+struct Sequence {
+  Sequence(Random& random, const Shape& shape_)
+      : shape(shape_),
+        queries(random.vector(size_t{shape.positions} * shape.heads * shape.head_dim, -3.0F, 3.0F)),
+        keys(random.vector(size_t{shape.positions} * shape.head_dim, -1.0F, 1.0F)),
+        values(random.vector(size_t{shape.positions} * shape.head_dim, -1.0F, 1.0F)) {}
+
+  size_t token_size() const { return size_t{shape.heads} * shape.head_dim; }
+  std::span<const float> key(size_t position) const {
+    return std::span(keys).subspan(position * shape.head_dim, shape.head_dim);
+  }
+  std::span<const float> value(size_t position) const {
+    return std::span(values).subspan(position * shape.head_dim, shape.head_dim);
+  }
+
+  Shape shape;
+  std::vector<float> queries;
+  std::vector<float> keys;
+  std::vector<float> values;
+};
+
+// A cache in shuffled blocks, with room for another tile before ours in every block.
+class Cache {
+ public:
+  Cache(const Sequence& sequence, uint32_t block_tokens)
+      : tile_{.dtype = sequence.shape.dtype,
+              .head_dim = sequence.shape.head_dim,
+              .block_tokens = block_tokens} {
+    const size_t count = (sequence.shape.positions + block_tokens - 1) / block_tokens;
+    const size_t block_bytes = 3 * tile_.tile_bytes();
+    memory_ = base::AlignedBuffer::create(count * block_bytes).value();
+    for (size_t i = 0; i < count; ++i) {
+      blocks_.push_back(memory_.data() + (count - 1 - i) * block_bytes);
+    }
+  }
+
+  void fill(const std::byte byte) { std::fill_n(memory_.data(), memory_.size_bytes(), byte); }
+  void store(const Sequence& sequence, size_t first, size_t last) {
+    for (size_t p = first; p < last; ++p) {
+      std::byte* block = blocks_[p / tile_.block_tokens];
+      const auto slot = static_cast<uint32_t>(p % tile_.block_tokens);
+      quant::store_key(tile_, sequence.key(p), slot, block + tile_.tile_bytes());
+      quant::store_value(tile_, sequence.value(p), slot, block + 2 * tile_.tile_bytes());
+    }
+  }
+
+  // Positions [first, last) of the sequence.
+  AttentionArgs args(const Sequence& sequence, size_t first, size_t last, float* out) const {
+    return {.tile = tile_,
+            .blocks = blocks_.data(),
+            .key_offset = tile_.tile_bytes(),
+            .value_offset = 2 * tile_.tile_bytes(),
+            .first_position = static_cast<uint32_t>(first),
+            .tokens = static_cast<uint32_t>(last - first),
+            .heads = sequence.shape.heads,
+            .token_stride = sequence.token_size(),
+            .queries = sequence.queries.data() + first * sequence.token_size(),
+            .out = out,
+            .scale = 0.4F};
+  }
+  std::vector<float> attend(Isa isa, const Sequence& sequence, size_t first, size_t last) const {
+    std::vector<float> out((last - first) * sequence.token_size());
+    find_kernels(isa)->attend(args(sequence, first, last, out.data()));
+    return out;
+  }
+
+ private:
+  quant::KvTileShape tile_;
+  base::AlignedBuffer memory_;
+  std::vector<std::byte*> blocks_;
+};
+
+Cache full_cache(const Sequence& sequence, uint32_t block_tokens) {
+  Cache cache(sequence, block_tokens);
+  cache.store(sequence, 0, sequence.shape.positions);
+  return cache;
+}
+
+constexpr std::array kDtypes{KvDtype::kF32, KvDtype::kBF16};
+
+TEST_F(Attention, every_shape_has_the_reference_bits) {
+  Random random(31);
+  for (const KvDtype dtype : kDtypes) {
+    for (const auto& [head_dim, heads, positions] : {std::array<uint32_t, 3>{16, 1, 1},
+                                                     {16, 5, 33},
+                                                     {64, 3, 40},
+                                                     {80, 9, 17},
+                                                     {64, 1, 70},
+                                                     {128, 4, 31},
+                                                     {256, 2, 35}}) {
+      const Sequence sequence(random, {dtype, head_dim, heads, positions});
+      for (const uint32_t block_tokens : {16u, 32u}) {
+        const Cache cache = full_cache(sequence, block_tokens);
+        const std::vector<float> expected = cache.attend(Isa::kReference, sequence, 0, positions);
+        for (const Isa isa : fast_isas()) {
+          ASSERT_TRUE(same_bits(cache.attend(isa, sequence, 0, positions), expected))
+              << isa_name(isa) << ' ' << quant::kv_dtype_name(dtype) << ' ' << head_dim << ' '
+              << heads << ' ' << positions << " block " << block_tokens;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Attention, long_sequences_merge_spans_like_the_reference) {
+  Random random(32);
+  for (const KvDtype dtype : kDtypes) {
+    const Sequence sequence(random, {dtype, 32, 3, 1100});
+    const Cache cache = full_cache(sequence, 32);
+    for (const auto& [first, last] :
+         {std::pair<size_t, size_t>{511, 515}, {1020, 1026}, {1090, 1100}}) {
+      const std::vector<float> expected = cache.attend(Isa::kReference, sequence, first, last);
+      for (const Isa isa : fast_isas()) {
+        ASSERT_TRUE(same_bits(cache.attend(isa, sequence, first, last), expected))
+            << isa_name(isa) << ' ' << first;
+      }
+    }
+  }
+}
+
+TEST_F(Attention, a_chunk_gives_the_bits_of_token_by_token) {
+  Random random(33);
+  for (const KvDtype dtype : kDtypes) {
+    const Sequence sequence(random, {dtype, 64, 3, 600});
+    for (const Isa isa : fast_isas()) {
+      Cache cache(sequence, 16);
+      std::vector<float> one_by_one;
+      for (size_t p = 0; p < 600; ++p) {
+        cache.store(sequence, p, p + 1);  // later slots are still zero
+        const std::vector<float> out = cache.attend(isa, sequence, p, p + 1);
+        one_by_one.insert(one_by_one.end(), out.begin(), out.end());
+      }
+      EXPECT_TRUE(same_bits(cache.attend(isa, sequence, 0, 600), one_by_one)) << isa_name(isa);
+      const std::vector<float> rest = cache.attend(isa, sequence, 37, 600);
+      const size_t skipped = 37 * sequence.token_size();
+      EXPECT_TRUE(same_bits(rest, std::span<const float>(one_by_one).subspan(skipped)));
+    }
+  }
+}
+
+TEST_F(Attention, blocks_of_16_and_32_give_the_same_bits) {
+  Random random(34);
+  for (const KvDtype dtype : kDtypes) {
+    const Sequence sequence(random, {dtype, 48, 4, 601});
+    const Cache small = full_cache(sequence, 16);
+    const Cache large = full_cache(sequence, 32);
+    for (const Isa isa : fast_isas()) {
+      EXPECT_TRUE(
+          same_bits(small.attend(isa, sequence, 0, 601), large.attend(isa, sequence, 0, 601)))
+          << isa_name(isa);
+    }
+  }
+}
+
+// Values so small that sums vanish to -0 are the ones that junk times weight zero could change.
+TEST_F(Attention, what_lies_in_later_slots_changes_nothing) {
+  Random random(35);
+  for (const KvDtype dtype : kDtypes) {
+    Sequence sequence(random, {dtype, 64, 3, 47});
+    for (size_t i = 0; i < sequence.values.size(); i += 3) sequence.values[i] *= -2e-38F;
+    for (const Isa isa : supported_isas()) {
+      for (size_t position = 0; position < 47; ++position) {
+        Cache clean(sequence, 32);
+        clean.store(sequence, 0, position + 1);
+        const std::vector<float> expected = clean.attend(isa, sequence, position, position + 1);
+        for (const int junk : {0x3e, 0xbe, 0xff}) {  // 0.19, -0.37, NaN
+          Cache dirty(sequence, 32);
+          dirty.fill(static_cast<std::byte>(junk));
+          dirty.store(sequence, 0, position + 1);
+          ASSERT_TRUE(same_bits(dirty.attend(isa, sequence, position, position + 1), expected))
+              << isa_name(isa) << ' ' << position << ' ' << junk;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Attention, heads_of_others_between_tokens_are_not_written) {
+  Random random(36);
+  const Sequence sequence(random, {KvDtype::kBF16, 64, 3, 20});
+  const Cache cache = full_cache(sequence, 32);
+  constexpr size_t kStride = 300;  // 3 heads of 64 and 108 floats of somebody else
+  std::vector<float> queries(20 * kStride, 0.0F);
+  for (size_t t = 0; t < 20; ++t) {
+    std::copy_n(sequence.queries.begin() + static_cast<ptrdiff_t>(t * 192), 192,
+                queries.begin() + static_cast<ptrdiff_t>(t * kStride));
+  }
+  for (const Isa isa : supported_isas()) {
+    std::vector<float> out(20 * kStride, 7.0F);
+    AttentionArgs args = cache.args(sequence, 0, 20, out.data());
+    args.queries = queries.data();
+    args.token_stride = kStride;
+    find_kernels(isa)->attend(args);
+    const std::vector<float> expected = cache.attend(isa, sequence, 0, 20);
+    for (size_t t = 0; t < 20; ++t) {
+      const std::span row(out.data() + t * kStride, kStride);
+      ASSERT_TRUE(same_bits(row.first(192), std::span(expected).subspan(t * 192, 192)));
+      for (const float other : row.subspan(192)) ASSERT_EQ(other, 7.0F) << isa_name(isa);
+    }
+  }
+}
+
+// Softmax attention in double precision over what the tiles hold.
+std::vector<double> exact_attention(const Sequence& sequence, size_t position, size_t head) {
+  const Shape& shape = sequence.shape;
+  const auto stored = [&](float x) {
+    return static_cast<double>(shape.dtype == KvDtype::kBF16 ? quant::round_to_bf16(x) : x);
+  };
+  const float* query =
+      sequence.queries.data() + position * sequence.token_size() + head * shape.head_dim;
+  std::vector<double> scores(position + 1, 0.0);
+  for (size_t j = 0; j <= position; ++j) {
+    for (size_t d = 0; d < shape.head_dim; ++d) {
+      scores[j] += stored(query[d]) * stored(sequence.key(j)[d]) * 0.4F;
+    }
+  }
+  const double max = *std::max_element(scores.begin(), scores.end());
+  double sum = 0.0;
+  std::vector<double> out(shape.head_dim, 0.0);
+  for (size_t j = 0; j <= position; ++j) {
+    const double p = std::exp(scores[j] - max);
+    sum += p;
+    for (size_t d = 0; d < shape.head_dim; ++d) out[d] += p * stored(sequence.value(j)[d]);
+  }
+  for (double& o : out) o /= sum;
+  return out;
+}
+
+// Values are below 1, so are outputs; an error e of a score is a relative error e of its weight,
+// and relative errors of weights bounded by w move the output by at most 2 w.
+//   score: head_dim fmas and a product on terms of at most 3 * 0.4: 1.2 head_dim^2 u
+//   weight: exp 4 u, its argument (below 2 * 1.2 head_dim) u, rescaling 2 u per step, bf16 2^-9
+//   sums: one rounding per key
+TEST_F(Attention, reference_is_near_softmax_attention) {
+  Random random(37);
+  for (const KvDtype dtype : kDtypes) {
+    const Sequence sequence(random, {dtype, 32, 2, 700});
+    const Cache cache = full_cache(sequence, 32);
+    for (const size_t position : {0u, 1u, 31u, 32u, 511u, 512u, 699u}) {
+      const std::vector<float> out =
+          cache.attend(Isa::kReference, sequence, position, position + 1);
+      const double steps = static_cast<double>(position) / 32 + 1;
+      const double weight_error = (1.2 * 32 * 32 + 4 + 2.4 * 32 + 2 * steps) * kUnit +
+                                  (dtype == KvDtype::kBF16 ? 0x1p-9 : 0.0);
+      const double tolerance = 2 * weight_error + static_cast<double>(position + 4) * kUnit;
+      for (size_t head = 0; head < 2; ++head) {
+        const std::vector<double> exact = exact_attention(sequence, position, head);
+        for (size_t d = 0; d < 32; ++d) {
+          ASSERT_NEAR(out[head * 32 + d], exact[d], tolerance)
+              << quant::kv_dtype_name(dtype) << ' ' << position;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Attention, a_nan_in_the_query_is_seen_in_its_row_only) {
+  Random random(38);
+  Sequence sequence(random, {KvDtype::kBF16, 64, 3, 40});
+  sequence.queries[10 * sequence.token_size() + 64] = std::numeric_limits<float>::quiet_NaN();
+  const Cache cache = full_cache(sequence, 32);
+  for (const Isa isa : supported_isas()) {
+    const std::vector<float> out = cache.attend(isa, sequence, 0, 40);
+    for (size_t i = 0; i < out.size(); ++i) {
+      ASSERT_EQ(std::isnan(out[i]), i / 64 == 10 * 3 + 1) << isa_name(isa);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace kvasir::kernels

@@ -1,0 +1,51 @@
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "kernels/kernels.h"
+
+namespace kvasir::kernels {
+namespace {
+
+TEST(Dispatch, names_round_trip) {
+  for (const Isa isa : {Isa::kReference, Isa::kAvx2, Isa::kAvx512}) {
+    EXPECT_EQ(parse_isa(isa_name(isa)), isa);
+  }
+  EXPECT_EQ(parse_isa("avx"), std::nullopt);
+  EXPECT_EQ(parse_isa(""), std::nullopt);
+}
+
+TEST(Dispatch, reference_is_always_there_and_slowest) {
+  ASSERT_FALSE(supported_isas().empty());
+  EXPECT_EQ(supported_isas().front(), Isa::kReference);
+}
+
+TEST(Dispatch, forced_isa_is_the_one_that_runs) {
+  for (const Isa isa : supported_isas()) {
+    ASSERT_NE(find_kernels(isa), nullptr) << isa_name(isa);
+    EXPECT_EQ(find_kernels(isa)->isa, isa);
+  }
+  EXPECT_EQ(best_kernels().isa, supported_isas().back());
+}
+
+TEST(Dispatch, tables_share_no_function) {
+  const std::vector<Isa> isas = supported_isas();
+  std::set<void*> functions;
+  for (const Isa isa : isas) {
+    const KernelTable& table = *find_kernels(isa);
+    for (void* function :
+         {reinterpret_cast<void*>(table.rms_norm), reinterpret_cast<void*>(table.rope_pairs),
+          reinterpret_cast<void*>(table.silu_mul), reinterpret_cast<void*>(table.add),
+          reinterpret_cast<void*>(table.quantize), reinterpret_cast<void*>(table.linear_q8),
+          reinterpret_cast<void*>(table.linear_f32), reinterpret_cast<void*>(table.attend),
+          reinterpret_cast<void*>(table.arg_max), reinterpret_cast<void*>(table.softmax_stats),
+          reinterpret_cast<void*>(table.exp)}) {
+      ASSERT_NE(function, nullptr);
+      EXPECT_TRUE(functions.insert(function).second) << isa_name(isa);
+    }
+  }
+  EXPECT_EQ(functions.size(), 11 * isas.size());
+}
+
+}  // namespace
+}  // namespace kvasir::kernels

@@ -1,0 +1,39 @@
+// The kernels for avx512, see layer.cmake for the flags. Only raw pointers and trivial accessors of
+// std types in here: scripts/check_isa_symbols fails if one of them is not inlined.
+#if defined(__x86_64__)
+
+#include "base/check.h"
+#include "kernels/exp_constants.h"
+#include "kernels/kernels.h"
+#include "kernels/tables.h"
+#include "kernels/vec_avx512.h"
+
+#include "kernels/rowwise.inc"
+
+#include "kernels/linear.inc"
+
+#include "kernels/attention.inc"
+
+namespace kvasir::kernels {
+
+const KernelTable& avx512_kernels() {
+  static constexpr KernelTable kTable{
+      .isa = Isa::kAvx512,
+      .rms_norm = rms_norm,
+      .rope_pairs = rope_pairs,
+      .silu_mul = silu_mul,
+      .add = add,
+      .quantize = quantize,
+      .linear_q8 = linear_q8,
+      .linear_f32 = linear_f32,
+      .attend = attend,
+      .arg_max = arg_max,
+      .softmax_stats = softmax_stats,
+      .exp = exp_all,
+  };
+  return kTable;
+}
+
+}  // namespace kvasir::kernels
+
+#endif

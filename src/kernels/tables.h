@@ -1,0 +1,16 @@
+// One kernel table per translation unit. isa_*.cc are compiled for their instruction set, so this
+// function is all they define with external linkage (scripts/check_isa_symbols): anything more
+// could be picked by the linker for code that must run on any processor.
+#pragma once
+
+#include "kernels/kernels.h"
+
+namespace kvasir::kernels {
+
+const KernelTable& reference_kernels();
+#if defined(__x86_64__)
+const KernelTable& avx2_kernels();    // needs AVX2, FMA, F16C
+const KernelTable& avx512_kernels();  // needs AVX-512 F, BW, DQ, VL, VNNI
+#endif
+
+}  // namespace kvasir::kernels
