@@ -11,12 +11,12 @@ namespace {
 struct CalcFlags {
   std::optional<std::string> model;
   std::optional<std::string> preset;
-  std::optional<uint64_t> layers;
-  std::optional<uint64_t> kv_heads;
-  std::optional<uint64_t> head_dim;
+  std::optional<int64_t> layers;
+  std::optional<int64_t> kv_heads;
+  std::optional<int64_t> head_dim;
   std::string dtype;
-  std::optional<uint64_t> tokens;
-  uint64_t sequences = 1;
+  std::optional<int64_t> tokens;
+  int64_t sequences = 1;
   uint32_t block_tokens = 32;
   std::string prefill_chunk;
   std::string weights = "native";
@@ -28,6 +28,11 @@ base::Result<api::CalcDtype> parse_dtype(const char* flag, const std::string& na
   if (const auto dtype = api::parse_calc_dtype(name)) return *dtype;
   return base::bad_input(
       fmt::format("{} {}: no such type; use f32, f16, bf16, int8 or fp8", flag, name));
+}
+
+base::Result<uint64_t> parse_count(const char* flag, int64_t count) {
+  if (count > 0) return static_cast<uint64_t>(count);
+  return base::bad_input(fmt::format("{} {}: use at least 1", flag, count));
 }
 
 base::Status check_source(const CalcFlags& flags) {
@@ -47,14 +52,18 @@ base::Result<api::CalcRequest> parse_request(const CalcFlags& flags) {
   ASSIGN_OR_RETURN(const api::EngineOptions options, api::parse_options(engine));
   api::CalcRequest request{.model_path = flags.model,
                            .preset = flags.preset,
-                           .tokens = flags.tokens,
-                           .sequences = flags.sequences,
                            .block_tokens = options.block_tokens,
                            .weights = options.weights};
   if (flags.layers) {
-    request.shape = {
-        .layers = *flags.layers, .kv_heads = *flags.kv_heads, .head_dim = *flags.head_dim};
+    api::CalcRequest::Shape& shape = request.shape.emplace();
+    ASSIGN_OR_RETURN(shape.layers, parse_count("--layers", *flags.layers));
+    ASSIGN_OR_RETURN(shape.kv_heads, parse_count("--kv-heads", *flags.kv_heads));
+    ASSIGN_OR_RETURN(shape.head_dim, parse_count("--head-dim", *flags.head_dim));
   }
+  if (flags.tokens) {
+    ASSIGN_OR_RETURN(request.tokens, parse_count("--tokens", *flags.tokens));
+  }
+  ASSIGN_OR_RETURN(request.sequences, parse_count("--sequences", flags.sequences));
   if (!flags.dtype.empty()) {
     ASSIGN_OR_RETURN(request.dtype, parse_dtype("--dtype", flags.dtype));
   }
@@ -102,12 +111,13 @@ boost::json::object report_json(const api::CalcReport& report) {
 
 // 2147483648 -> "2,147,483,648"
 std::string grouped(uint64_t number) {
-  std::string digits = std::to_string(number);
-  for (size_t at = digits.size(); at > 3;) {
-    at -= 3;
-    digits.insert(at, ",");
+  const std::string digits = std::to_string(number);
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text.push_back(',');
+    text.push_back(digits[i]);
   }
-  return digits;
+  return text;
 }
 
 std::string in_units(uint64_t bytes) {
@@ -182,20 +192,19 @@ std::string preset_names() {
 void add_calc(CLI::App& cli, Action& action) {
   CLI::App* command = cli.add_subcommand("calc", "Memory that a model and its KV cache take");
   const auto flags = std::make_shared<CalcFlags>();
-  const auto count = [&](const char* name, auto& target, const char* description) {
-    command->add_option(name, target, description)->check(CLI::PositiveNumber);
-  };
   command->add_option("-m,--model", flags->model, "GGUF file: what this engine will allocate");
-  command->add_option("--preset", flags->preset, "textbook figures of " + preset_names());
-  count("--layers", flags->layers, "or a bare shape: layers,");
-  count("--kv-heads", flags->kv_heads, "heads of keys and values,");
-  count("--head-dim", flags->head_dim, "and their dimension");
+  command->add_option("--preset", flags->preset,
+                      fmt::format("textbook figures of {}", preset_names()));
+  command->add_option("--layers", flags->layers, "or a bare shape: layers,");
+  command->add_option("--kv-heads", flags->kv_heads, "heads of keys and values,");
+  command->add_option("--head-dim", flags->head_dim, "and their dimension");
   command->add_option(
       "--dtype", flags->dtype,
       "keys and values: f32, f16, bf16, int8 or fp8 (default: f16; of a file bf16)");
-  count("--tokens", flags->tokens,
-        "tokens of each sequence (default: the model's context; of a bare shape 4096)");
-  count("--sequences", flags->sequences, "sequences (default: 1)");
+  command->add_option(
+      "--tokens", flags->tokens,
+      "tokens of each sequence (default: the model's context; of a bare shape 4096)");
+  command->add_option("--sequences", flags->sequences, "sequences (default: 1)");
   command->add_option("--block-tokens", flags->block_tokens, "tokens of a KV block: 16 or 32")
       ->capture_default_str();
   command->add_option("--prefill-chunk", flags->prefill_chunk,

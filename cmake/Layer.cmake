@@ -48,26 +48,3 @@ function(kvasir_layer name)
     kvasir_tests(${name}_test SOURCES ${tests} LIBS kvasir_${name})
   endif()
 endfunction()
-
-# kvasir_fuzzer(NAME SOURCES... LIBS libs... [CORPUS folder] [SECONDS s])
-# One libFuzzer executable NAME and a ctest entry "fuzz.NAME", label fuzz, that runs it for that
-# long, from the corpus if there is one. Does nothing unless KVASIR_FUZZERS is on.
-function(kvasir_fuzzer target)
-  cmake_parse_arguments(ARG "" "CORPUS;SECONDS" "SOURCES;LIBS" ${ARGN})
-  if(NOT KVASIR_FUZZERS)
-    return()
-  endif()
-  if(NOT ARG_SECONDS)
-    set(ARG_SECONDS 20)
-  endif()
-  math(EXPR timeout "${ARG_SECONDS} + 120")
-  set(found ${CMAKE_CURRENT_BINARY_DIR}/${target}.found)  # what it finds never enters the sources
-  file(MAKE_DIRECTORY ${found})
-  add_executable(${target} ${ARG_SOURCES})
-  target_link_libraries(${target} PRIVATE ${ARG_LIBS})
-  target_link_options(${target} PRIVATE -fsanitize=fuzzer)
-  add_test(NAME fuzz.${target}
-           COMMAND ${target} -max_total_time=${ARG_SECONDS} -timeout=10 -rss_limit_mb=2048
-                   -print_final_stats=1 -artifact_prefix=${found}. ${found} ${ARG_CORPUS})
-  set_tests_properties(fuzz.${target} PROPERTIES LABELS fuzz TIMEOUT ${timeout})
-endfunction()

@@ -99,6 +99,8 @@ class Llm {
   // nullptr: the file carries none.
   const text::ChatTemplate* chat_template() const;
   engine::EngineStats stats() const { return engine_->stats(); }
+  // The engine itself, for callers that drive its steps (they enter base::ScopedFpEnv first).
+  engine::Engine& engine() { return *engine_; }
   MemoryUse memory_use() const;
   uint64_t bytes_per_token() const;  // KV payload and scales
   double load_ms() const { return load_ms_; }

@@ -26,12 +26,19 @@ NpyWriter::NpyWriter(std::string path, std::string temporary, uint64_t rows, uin
       columns_(columns),
       rows_left_(rows) {}
 
-NpyWriter::NpyWriter(NpyWriter&& other) noexcept
-    : path_(std::move(other.path_)),
-      temporary_(std::move(other.temporary_)),
-      columns_(other.columns_),
-      rows_left_(other.rows_left_),
-      file_(std::exchange(other.file_, nullptr)) {}
+NpyWriter::NpyWriter(NpyWriter&& other) noexcept {
+  *this = std::move(other);
+}
+
+NpyWriter& NpyWriter::operator=(NpyWriter&& other) noexcept {
+  // What this one held, if anything, goes with `other`.
+  std::swap(path_, other.path_);
+  std::swap(temporary_, other.temporary_);
+  std::swap(columns_, other.columns_);
+  std::swap(rows_left_, other.rows_left_);
+  std::swap(file_, other.file_);
+  return *this;
+}
 
 NpyWriter::~NpyWriter() {
   if (file_ == nullptr) return;

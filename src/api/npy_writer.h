@@ -20,7 +20,7 @@ class NpyWriter {
   static base::Result<NpyWriter> create(const std::string& path, uint64_t rows, uint64_t columns);
 
   NpyWriter(NpyWriter&& other) noexcept;
-  NpyWriter& operator=(NpyWriter&&) = delete;
+  NpyWriter& operator=(NpyWriter&& other) noexcept;
   ~NpyWriter();  // without finish() before: nothing is left behind
 
   // Requires: row.size() == columns, at most `rows` calls. Error: the disk is full, or the like.
@@ -36,8 +36,8 @@ class NpyWriter {
 
   std::string path_;
   std::string temporary_;
-  uint64_t columns_;
-  uint64_t rows_left_;
+  uint64_t columns_ = 0;
+  uint64_t rows_left_ = 0;
   std::FILE* file_ = nullptr;  // nullptr: moved from, or finished
 };
 

@@ -1,40 +1,38 @@
+// The EVP interface allocates a context for every message; the plain one, though deprecated, keeps
+// its state where we put it.
+#define OPENSSL_SUPPRESS_DEPRECATED
+
 #include "base/digest.h"
 
-#include <openssl/evp.h>
+#include <openssl/sha.h>
+
+#include <new>
 
 #include "base/check.h"
 
 namespace kvasir::base {
+namespace {
 
-struct Sha256::Context {
-  EVP_MD* algorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
-  EVP_MD_CTX* state = EVP_MD_CTX_new();
-  ~Context() {
-    EVP_MD_CTX_free(state);
-    EVP_MD_free(algorithm);
-  }
-};
-
-Sha256::Sha256() : context_(std::make_unique<Context>()) {
-  CHECK(context_->algorithm != nullptr);
-  CHECK(context_->state != nullptr);
-  CHECK(EVP_DigestInit_ex2(context_->state, context_->algorithm, nullptr) == 1);
+SHA256_CTX* context(std::array<std::byte, 128>& state) {
+  static_assert(sizeof(SHA256_CTX) <= 128 && alignof(SHA256_CTX) <= 8);
+  return std::launder(reinterpret_cast<SHA256_CTX*>(state.data()));
 }
-Sha256::~Sha256() = default;
-Sha256::Sha256(Sha256&&) noexcept = default;
-Sha256& Sha256::operator=(Sha256&&) noexcept = default;
+
+}  // namespace
+
+Sha256::Sha256() {
+  new (state_.data()) SHA256_CTX{};
+  CHECK(SHA256_Init(context(state_)) == 1);
+}
 
 void Sha256::update(std::span<const std::byte> bytes) {
-  CHECK(EVP_DigestUpdate(context_->state, bytes.data(), bytes.size()) == 1);
+  CHECK(SHA256_Update(context(state_), bytes.data(), bytes.size()) == 1);
 }
 
 Sha256Bytes Sha256::finish() {
   Sha256Bytes digest{};
-  unsigned size = 0;
-  CHECK(EVP_DigestFinal_ex(context_->state, digest.data(), &size) == 1);
-  CHECK(size == digest.size());
-  CHECK(EVP_DigestInit_ex2(context_->state, nullptr, nullptr) ==
-        1);  // same algorithm, no allocation
+  CHECK(SHA256_Final(digest.data(), context(state_)) == 1);
+  CHECK(SHA256_Init(context(state_)) == 1);
   return digest;
 }
 

@@ -1,11 +1,10 @@
-// SHA-256 over libcrypto. Thread: one owner. Allocates: constructor only; update, finish and reset
-// do not, so a digest can live on the engine thread.
+// SHA-256 over libcrypto. Thread: one owner. Allocates: never, so a digest can live on the engine
+// thread.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
 
@@ -16,17 +15,13 @@ using Sha256Bytes = std::array<uint8_t, 32>;
 class Sha256 {
  public:
   Sha256();
-  ~Sha256();
-  Sha256(Sha256&&) noexcept;
-  Sha256& operator=(Sha256&&) noexcept;
 
   void update(std::span<const std::byte> bytes);
   // The digest of everything since construction or the last finish(); starts anew.
   Sha256Bytes finish();
 
  private:
-  struct Context;
-  std::unique_ptr<Context> context_;
+  alignas(8) std::array<std::byte, 128> state_;  // libcrypto's SHA256_CTX
 };
 
 std::string to_hex(std::span<const uint8_t> bytes);

@@ -6,8 +6,9 @@
 namespace kvasir::base {
 namespace {
 
-// About 20-50 microseconds of spinning: longer than the gap between two stages of a layer.
-constexpr int kSpinsBeforePark = 4000;
+// A pause takes 40 to 140 cycles, so this is 10 to 50 microseconds: longer than the gap between two
+// stages of a layer, shorter than what the scheduler would give to somebody else.
+constexpr int kSpinsBeforePark = 700;
 
 void pause_briefly() {
 #if defined(__x86_64__)

@@ -14,7 +14,6 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "engine/request.h"
-#include "kernels/kernels.h"
 #include "kv/cache.h"
 #include "model/model.h"
 #include "model/transformer.h"
