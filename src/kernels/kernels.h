@@ -108,10 +108,12 @@ struct KernelTable {
   void (*quantize)(base::Span2D<const float> x, size_t first, size_t last,
                    const quant::QuantizedRows& out);
 
-  // y[:, 32 * begin .. 32 * end) = x W^T for integer formats. Groups of 32 columns ascending:
-  //   isum = sum (code - zero) * q  exactly, in int32
-  //   acc  = fma(w_scale * x_scale, (float)isum, acc)
-  //   acc  = fma(w_min, x_sum, acc)                    formats with a minimum
+  // y[:, 32 * begin .. 32 * end) = x W^T for integer formats. Groups of 32 columns ascending, each
+  // in two halves of 16 with an activation scale of their own:
+  //   isum[h] = sum (code - zero) * q  exactly, in int32
+  //   t       = fma(x_scale[1], (float)isum[1], x_scale[0] * (float)isum[0])
+  //   acc     = fma(w_scale, t, acc)
+  //   acc     = fma(w_min, x_sum, acc)                 formats with a minimum
   // from acc = 0.  y [x.rows, w.rows]
   void (*linear_q8)(const quant::PackedMatrix& w, const quant::QuantizedRows& x, PanelRange panels,
                     base::Span2D<float> y);

@@ -49,8 +49,8 @@ quant::QuantizedRows rows_from(const quant::QuantizedRows& x, size_t first, size
   return {.rows = count,
           .columns = x.columns,
           .codes = x.codes + first * x.columns,
-          .scales = x.scales + first * x.groups(),
-          .code_sums = x.code_sums + first * x.groups(),
+          .scales = x.scales + first * x.halves(),
+          .code_sums = x.code_sums + first * x.halves(),
           .sums = x.sums + first * x.groups()};
 }
 
@@ -163,7 +163,7 @@ TEST_F(Linear, extreme_codes_do_not_overflow) {
       for (const int8_t code : {int8_t{-127}, int8_t{127}}) {
         Activations x(random, 2, 64);
         std::fill_n(x.quantized.view.codes, 128, code);
-        std::fill(x.quantized.code_sums.begin(), x.quantized.code_sums.end(), 32 * code);
+        std::fill(x.quantized.code_sums.begin(), x.quantized.code_sums.end(), 16 * code);
         const std::vector<float> expected = multiply(reference(), w.matrix, x);
         for (const Isa isa : fast_isas()) {
           ASSERT_TRUE(same_bits(multiply(*find_kernels(isa), w.matrix, x), expected))
@@ -177,7 +177,7 @@ TEST_F(Linear, extreme_codes_do_not_overflow) {
 // A weight is code * scale + minimum, and unpack_row rounds each of the two operations once: with
 // minima below 1/8 its parts have magnitudes of at most |w| + 1/8 and 1/8. With S the sum of these
 // times |x|, the kernel adds one rounding of the accumulator per term (10 groups, up to two terms
-// each), one of the product of scales, one of x's sum; unpack_row adds two.
+// each), two of the halves' sum, two of x's sum; unpack_row adds two.
 TEST_F(Linear, integer_formats_are_near_the_exact_product) {
   Random random(26);
   for (const PackedFormat format : kIntegerFormats) {
@@ -191,14 +191,14 @@ TEST_F(Linear, integer_formats_are_near_the_exact_product) {
         double exact = 0.0;
         double magnitude = 0.0;
         for (size_t k = 0; k < 320; ++k) {
-          const double x_value = static_cast<double>(x.quantized.scales[(token * 320 + k) / 32]) *
+          const double x_value = static_cast<double>(x.quantized.scales[(token * 320 + k) / 16]) *
                                  x.quantized.view.codes[token * 320 + k];
           const double term = weights[k] * x_value;
           const double minimum_max = quant::has_minimum(format) ? 0.125 : 0.0;
           exact += term;
           magnitude += std::abs(term) + 2 * minimum_max * std::abs(x_value);
         }
-        ASSERT_NEAR(y[token * 43 + feature], exact, (2 * 10 + 4) * kUnit * magnitude)
+        ASSERT_NEAR(y[token * 43 + feature], exact, (2 * 10 + 6) * kUnit * magnitude)
             << quant::format_name(format);
       }
     }

@@ -96,18 +96,18 @@ void add(std::span<float> x, std::span<const float> y) {
   for (size_t i = 0; i < x.size(); ++i) x[i] += y[i];
 }
 
-// One group of 32 columns.
-void quantize_group(const float* x, int8_t* codes, float& scale, int32_t& code_sum) {
+// Half a group: 16 columns.
+void quantize_half(const float* x, int8_t* codes, float& scale, int32_t& code_sum) {
   // Magnitudes compare like their bits; a NaN is above infinity, so it spoils the scale.
   uint32_t bits_max = 0;
-  for (size_t i = 0; i < 32; ++i) {
+  for (size_t i = 0; i < 16; ++i) {
     bits_max = std::max(bits_max, std::bit_cast<uint32_t>(x[i]) & 0x7fffffffu);
   }
   const auto amax = std::bit_cast<float>(bits_max);
   scale = amax / 127.0F;
   const float inverse = amax == 0.0F ? 0.0F : 127.0F / amax;
   code_sum = 0;
-  for (size_t i = 0; i < 32; ++i) {
+  for (size_t i = 0; i < 16; ++i) {
     const float value = greater(x[i] * inverse, -127.0F);  // NaN gives -127
     const float clamped = value < 127.0F ? value : 127.0F;
     codes[i] = static_cast<int8_t>(std::nearbyint(clamped));
@@ -115,16 +115,25 @@ void quantize_group(const float* x, int8_t* codes, float& scale, int32_t& code_s
   }
 }
 
+// scale0 * a + scale1 * b, rounded as everywhere.
+float both_halves(const float* scales, int32_t a, int32_t b) {
+  return std::fma(scales[1], static_cast<float>(b), scales[0] * static_cast<float>(a));
+}
+
 void quantize(base::Span2D<const float> x, size_t first, size_t last,
               const quant::QuantizedRows& out) {
   CHECK(first <= last && last <= x.rows && last <= out.rows);
   CHECK(x.columns == out.columns && x.columns % 32 == 0);
   for (size_t row = first; row < last; ++row) {
+    for (size_t h = 0; h < out.halves(); ++h) {
+      const size_t at = row * out.halves() + h;
+      quantize_half(x.data + row * x.stride + 16 * h, out.codes + row * out.columns + 16 * h,
+                    out.scales[at], out.code_sums[at]);
+    }
     for (size_t g = 0; g < out.groups(); ++g) {
-      const size_t at = row * out.groups() + g;
-      quantize_group(x.data + row * x.stride + 32 * g, out.codes + row * out.columns + 32 * g,
-                     out.scales[at], out.code_sums[at]);
-      out.sums[at] = out.scales[at] * static_cast<float>(out.code_sums[at]);
+      const size_t at = row * out.halves() + 2 * g;
+      out.sums[row * out.groups() + g] =
+          both_halves(out.scales + at, out.code_sums[at], out.code_sums[at + 1]);
     }
   }
 }
@@ -153,16 +162,16 @@ float dot_q8(const quant::PackedMatrix& w, size_t feature, const quant::Quantize
   float acc = 0.0F;
   for (size_t g = 0; g < x.groups(); ++g) {
     const std::byte* group = w.panel(feature / quant::kPanelRows) + g * quant::step_bytes(w.format);
-    int32_t isum = 0;
+    int32_t isums[2] = {0, 0};
     for (size_t k = 0; k < 32; ++k) {
       const int32_t code = code_at(w.format, group, row, k) - quant::code_zero(w.format);
-      isum += code * x.codes[token * x.columns + 32 * g + k];
+      isums[k / 16] += code * x.codes[token * x.columns + 32 * g + k];
     }
-    const size_t at = token * x.groups() + g;
-    const float scale = half_at(group + scales_offset, row) * x.scales[at];
-    acc = std::fma(scale, static_cast<float>(isum), acc);
+    const float* scales = x.scales + token * x.halves() + 2 * g;
+    acc =
+        std::fma(half_at(group + scales_offset, row), both_halves(scales, isums[0], isums[1]), acc);
     if (quant::has_minimum(w.format)) {
-      acc = std::fma(half_at(group + scales_offset + 64, row), x.sums[at], acc);
+      acc = std::fma(half_at(group + scales_offset + 64, row), x.sums[token * x.groups() + g], acc);
     }
   }
   return acc;

@@ -100,9 +100,9 @@ inline OwnedMatrix random_matrix(Random& random, quant::PackedFormat format, siz
 struct OwnedRows {
   explicit OwnedRows(size_t rows, size_t columns)
       : codes(base::AlignedBuffer::create(rows * columns).value()),
-        scales(rows * columns / 32),
+        scales(rows * columns / quant::kHalfColumns),
         code_sums(scales.size()),
-        sums(scales.size()) {
+        sums(rows * columns / 32) {
     view = {.rows = rows,
             .columns = columns,
             .codes = codes.as<int8_t>(0, rows * columns).data(),

@@ -47,6 +47,7 @@ Workspace carve(const ModelConfig& c, const BatchLimits& limits, Carver& carver)
   const uint64_t rows = std::max(limits.rows_max, limits.logit_rows_max);
   const uint64_t widest = widest_input(c);
   const uint64_t groups = rows * (widest / quant::kGroupColumns);
+  const uint64_t halves = rows * (widest / quant::kHalfColumns);
   Workspace w;
   w.residual = carver.matrix("residual", rows, c.embedding_length);
   w.normed = carver.matrix("normed", rows, c.embedding_length);
@@ -62,8 +63,8 @@ Workspace carve(const ModelConfig& c, const BatchLimits& limits, Carver& carver)
   w.logits_in = carver.matrix("logits_in", limits.logit_rows_max, c.embedding_length);
   w.quantized.rows = rows;
   w.quantized.codes = carver.take<int8_t>("quantized codes", rows * widest);
-  w.quantized.scales = carver.take<float>("quantized scales", groups);
-  w.quantized.code_sums = carver.take<int32_t>("quantized code sums", groups);
+  w.quantized.scales = carver.take<float>("quantized scales", halves);
+  w.quantized.code_sums = carver.take<int32_t>("quantized code sums", halves);
   w.quantized.sums = carver.take<float>("quantized sums", groups);
   return w;
 }
