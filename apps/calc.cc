@@ -55,7 +55,7 @@ base::Result<api::CalcRequest> parse_request(const CalcFlags& flags) {
                            .block_tokens = options.block_tokens,
                            .weights = options.weights};
   if (flags.layers) {
-    api::CalcRequest::Shape& shape = request.shape.emplace();
+    api::KvShape& shape = request.shape.emplace();
     ASSIGN_OR_RETURN(shape.layers, parse_count("--layers", *flags.layers));
     ASSIGN_OR_RETURN(shape.kv_heads, parse_count("--kv-heads", *flags.kv_heads));
     ASSIGN_OR_RETURN(shape.head_dim, parse_count("--head-dim", *flags.head_dim));

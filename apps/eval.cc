@@ -5,6 +5,7 @@
 
 #include "api/npy_writer.h"
 #include "apps/command.h"
+#include "base/math.h"
 
 namespace kvasir::apps {
 namespace {
@@ -83,7 +84,7 @@ boost::json::object report_json(const std::vector<TokenId>& tokens, const Scores
   if (tokens.size() > 1) {
     const double nll = scores.nll_sum / static_cast<double>(tokens.size() - 1);
     report["nll"] = nll;
-    report["perplexity"] = std::exp(nll);
+    report["perplexity"] = base::exp_exact(nll);
   }
   return report;
 }

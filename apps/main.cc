@@ -38,6 +38,10 @@ int run_command(int argc, char** argv) {
   } catch (const CLI::Success& success) {  // --help, --version
     return cli.exit(success);
   } catch (const CLI::ParseError& error) {
+    if (cli.get_subcommands().empty() && cli.remaining_size() > 0) {
+      return fail(fmt::format("{}: no such command; see kvasir --help", cli.remaining().front()),
+                  kBadUsage);
+    }
     return fail(fmt::format("{}; see kvasir --help", error.what()), kBadUsage);
   }
   watch_for_interrupt();

@@ -6,7 +6,6 @@
 
 #include "base/checked_math.h"
 #include "engine/memory_plan.h"
-#include "gguf/gguf_file.h"
 #include "load/read_config.h"
 #include "load/weights_plan.h"
 
@@ -54,7 +53,7 @@ base::Status check_demand(const KvDemand& demand) {
   return base::bad_input(fmt::format("--block-tokens {}: use 16 or 32", demand.block_tokens));
 }
 
-base::Result<CalcReport> report_kv(const CalcRequest& request, const CalcRequest::Shape& shape,
+base::Result<CalcReport> report_kv(const CalcRequest& request, const KvShape& shape,
                                    CalcDtype default_dtype, uint64_t default_tokens) {
   CalcReport report;
   report.demand = {.layers = shape.layers,
@@ -69,7 +68,7 @@ base::Result<CalcReport> report_kv(const CalcRequest& request, const CalcRequest
   return report;
 }
 
-CalcRequest::Shape shape_of(const model::ModelConfig& config) {
+KvShape shape_of(const model::ModelConfig& config) {
   return {.layers = config.layers, .kv_heads = config.kv_heads, .head_dim = config.head_dim};
 }
 

@@ -12,7 +12,6 @@
 
 #include "api/options.h"
 #include "base/result.h"
-#include "model/config.h"
 
 namespace kvasir::api {
 
@@ -61,16 +60,17 @@ std::optional<Preset> find_preset(std::string_view name);
 // Elements of all weights of a llama with these dimensions.
 uint64_t parameter_count(const Preset& preset);
 
+struct KvShape {
+  uint64_t layers = 0;
+  uint64_t kv_heads = 0;
+  uint64_t head_dim = 0;
+};
+
 // What is asked. Exactly one of model_path, preset and shape is given.
 struct CalcRequest {
   std::optional<std::string> model_path;
   std::optional<std::string> preset;
-  struct Shape {
-    uint64_t layers = 0;
-    uint64_t kv_heads = 0;
-    uint64_t head_dim = 0;
-  };
-  std::optional<Shape> shape;
+  std::optional<KvShape> shape;
 
   std::optional<CalcDtype> dtype;  // of the cache; default: bf16 for a file, f16 otherwise
   std::optional<uint64_t> tokens;  // default: the model's context; 4096 for a shape

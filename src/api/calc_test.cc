@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "kv/layout.h"
+#include "engine/memory_plan.h"
 
 namespace kvasir::api {
 namespace {
@@ -48,7 +48,7 @@ TEST(Calc, preset_parameters_are_those_published) {
 }
 
 TEST(Calc, eight_bit_payload_is_exactly_half_and_only_int8_has_scales) {
-  const CalcRequest::Shape shape{.layers = 30, .kv_heads = 3, .head_dim = 64};
+  const KvShape shape{.layers = 30, .kv_heads = 3, .head_dim = 64};
   const auto kv_of = [&](CalcDtype dtype) {
     return report_of({.shape = shape, .dtype = dtype, .tokens = 1000, .sequences = 7}).kv;
   };
@@ -66,8 +66,8 @@ TEST(Calc, eight_bit_payload_is_exactly_half_and_only_int8_has_scales) {
 }
 
 TEST(Calc, padding_is_the_unused_slots_of_the_last_block_of_each_sequence) {
-  const CalcReport report = report_of(
-      {.shape = CalcRequest::Shape{2, 2, 16}, .tokens = 33, .sequences = 3, .block_tokens = 16});
+  const CalcReport report =
+      report_of({.shape = KvShape{2, 2, 16}, .tokens = 33, .sequences = 3, .block_tokens = 16});
   const uint64_t per_token = 2 * 2 * 2 * 16 * 2;
   EXPECT_EQ(report.kv.padding, 3 * (48 - 33) * per_token);
   EXPECT_EQ(report.kv.total, report.kv.payload + report.kv.padding);
@@ -75,10 +75,8 @@ TEST(Calc, padding_is_the_unused_slots_of_the_last_block_of_each_sequence) {
 
 TEST(Calc, blocks_are_aligned_to_64_bytes) {
   // 16 tokens of 2 bytes: half of a cache line.
-  const CalcReport report = report_of({.shape = CalcRequest::Shape{1, 1, 1},
-                                       .dtype = CalcDtype::kFp8,
-                                       .tokens = 16,
-                                       .block_tokens = 16});
+  const CalcReport report = report_of(
+      {.shape = KvShape{1, 1, 1}, .dtype = CalcDtype::kFp8, .tokens = 16, .block_tokens = 16});
   EXPECT_EQ(report.kv.payload, 32u);
   EXPECT_EQ(report.kv.total, 64u);
 }
@@ -87,7 +85,7 @@ TEST(Calc, agrees_with_the_layout_of_the_pool) {
   for (const uint32_t block_tokens : {16u, 32u}) {
     const kv::BlockLayout layout(
         {.layers = 5, .kv_heads = 3, .head_dim = 48, .dtype = quant::KvDtype::kBF16}, block_tokens);
-    const CalcReport report = report_of({.shape = CalcRequest::Shape{5, 3, 48},
+    const CalcReport report = report_of({.shape = KvShape{5, 3, 48},
                                          .dtype = CalcDtype::kBF16,
                                          .tokens = 100,
                                          .block_tokens = block_tokens});
@@ -97,7 +95,7 @@ TEST(Calc, agrees_with_the_layout_of_the_pool) {
 }
 
 TEST(Calc, a_bare_shape_says_nothing_about_weights) {
-  const CalcReport report = report_of({.shape = CalcRequest::Shape{2, 2, 16}});
+  const CalcReport report = report_of({.shape = KvShape{2, 2, 16}});
   EXPECT_FALSE(report.weights_bytes.has_value());
   EXPECT_FALSE(report.activations_bytes.has_value());
   EXPECT_FALSE(report.total_bytes.has_value());
@@ -106,14 +104,14 @@ TEST(Calc, a_bare_shape_says_nothing_about_weights) {
 TEST(Calc, absurd_input_is_refused_by_name) {
   const uint64_t large = uint64_t{1} << 20;
   const std::pair<CalcRequest, const char*> cases[] = {
-      {{.shape = CalcRequest::Shape{0, 1, 1}}, "--layers 0"},
-      {{.shape = CalcRequest::Shape{1, large + 1, 1}}, "--kv-heads 1048577"},
-      {{.shape = CalcRequest::Shape{1, 1, 0}}, "--head-dim 0"},
+      {{.shape = KvShape{0, 1, 1}}, "--layers 0"},
+      {{.shape = KvShape{1, large + 1, 1}}, "--kv-heads 1048577"},
+      {{.shape = KvShape{1, 1, 0}}, "--head-dim 0"},
       {{.preset = "llama-7b", .tokens = 0}, "--tokens 0"},
       {{.preset = "llama-7b", .sequences = ~uint64_t{0}}, "--sequences 18446744073709551615"},
       {{.preset = "llama-7b", .block_tokens = 48}, "--block-tokens 48"},
       {{.preset = "llama-8000b"}, "--preset llama-8000b"},
-      {{.shape = CalcRequest::Shape{large, large, large}}, "2^64 bytes"}};
+      {{.shape = KvShape{large, large, large}}, "2^64 bytes"}};
   for (const auto& [request, named] : cases) {
     const auto report = calculate(request);
     ASSERT_FALSE(report.has_value()) << named;

@@ -4,10 +4,7 @@
 
 #include <utility>
 
-#include "gguf/gguf_file.h"
-#include "load/read_config.h"
 #include "load/read_vocab.h"
-#include "quant/types.h"
 
 namespace kvasir::api {
 namespace {

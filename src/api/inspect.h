@@ -9,7 +9,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
-#include "model/config.h"
+#include "load/read_config.h"
 
 namespace kvasir::api {
 

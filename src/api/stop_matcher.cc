@@ -25,14 +25,22 @@ StopMatcher::StopMatcher(std::vector<std::string> stops) : stops_(std::move(stop
 std::string StopMatcher::push(std::string_view piece) {
   if (matched_) return {};
   held_ += piece;
-  size_t match = std::string::npos;  // the earliest
+  // The match that is complete first wins, so that it does not matter how the text is cut; of two
+  // that end together, the longer one.
+  size_t begin = std::string::npos;
+  size_t end = std::string::npos;
   size_t undecided = 0;
   for (const std::string& stop : stops_) {
-    match = std::min(match, held_.find(stop));
     undecided = std::max(undecided, overlap(held_, stop));
+    const size_t at = held_.find(stop);
+    if (at == std::string::npos) continue;
+    if (at + stop.size() < end || (at + stop.size() == end && at < begin)) {
+      begin = at;
+      end = at + stop.size();
+    }
   }
-  matched_ = match != std::string::npos;
-  const size_t shown = matched_ ? match : held_.size() - undecided;
+  matched_ = end != std::string::npos;
+  const size_t shown = matched_ ? begin : held_.size() - undecided;
   std::string text = held_.substr(0, shown);
   held_.erase(0, matched_ ? held_.size() : shown);
   return text;

@@ -4,7 +4,6 @@
 
 #include <utility>
 
-#include "gguf/gguf_file.h"
 #include "load/read_vocab.h"
 #include "text/detokenizer.h"
 

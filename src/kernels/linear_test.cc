@@ -54,10 +54,16 @@ quant::QuantizedRows rows_from(const quant::QuantizedRows& x, size_t first, size
           .sums = x.sums + first * x.groups()};
 }
 
+struct Rows {
+  size_t first;
+  size_t count;
+};
+
 // Tokens [first, first + count) times the panels. The result has 3 columns too many, which must
 // stay as they are.
 std::vector<float> multiply(const KernelTable& table, const quant::PackedMatrix& w,
-                            const Activations& x, size_t first, size_t count, PanelRange panels) {
+                            const Activations& x, Rows rows, PanelRange panels) {
+  const auto [first, count] = rows;
   const size_t stride = w.rows + 3;
   std::vector<float> y(count * stride, kUntouched);
   const base::Span2D<float> out(y.data(), count, w.rows, stride);
@@ -71,7 +77,7 @@ std::vector<float> multiply(const KernelTable& table, const quant::PackedMatrix&
 
 std::vector<float> multiply(const KernelTable& table, const quant::PackedMatrix& w,
                             const Activations& x) {
-  return multiply(table, w, x, 0, x.tokens(), {0, w.panels()});
+  return multiply(table, w, x, {0, x.tokens()}, {0, w.panels()});
 }
 
 TEST_F(Linear, every_format_and_size_has_the_reference_bits) {
@@ -121,7 +127,7 @@ TEST_F(Linear, one_token_alone_gives_the_bits_it_gives_among_others) {
       const std::vector<float> together = multiply(table, w.matrix, x);
       for (size_t token = 0; token < 20; ++token) {
         const std::vector<float> alone =
-            multiply(table, w.matrix, x, token, 1, {0, w.matrix.panels()});
+            multiply(table, w.matrix, x, {token, 1}, {0, w.matrix.panels()});
         const std::span row(together.data() + token * alone.size(), alone.size());
         ASSERT_TRUE(same_bits(alone, row)) << isa_name(isa) << ' ' << quant::format_name(format);
       }
@@ -139,7 +145,7 @@ TEST_F(Linear, panels_may_be_split_anywhere_and_others_stay_untouched) {
       const std::vector<float> whole = multiply(table, w.matrix, x);
       for (size_t begin = 0; begin <= 5; ++begin) {
         for (size_t end = begin; end <= 5; ++end) {
-          const std::vector<float> part = multiply(table, w.matrix, x, 0, 8, {begin, end});
+          const std::vector<float> part = multiply(table, w.matrix, x, {0, 8}, {begin, end});
           std::vector<float> expected = whole;
           for (size_t i = 0; i < expected.size(); ++i) {
             const size_t panel = i % 153 / 32;

@@ -39,6 +39,8 @@ constexpr uint16_t f32_to_bf16(float value) {
 }
 
 // The f32 value after rounding to bf16.
-constexpr float round_to_bf16(float value) { return bf16_to_f32(f32_to_bf16(value)); }
+constexpr float round_to_bf16(float value) {
+  return bf16_to_f32(f32_to_bf16(value));
+}
 
 }  // namespace kvasir::quant

@@ -24,8 +24,8 @@ enum class TensorType : uint32_t {
 
 struct TensorTypeInfo {
   TensorType type;
-  std::string_view name;      // as people write it: "Q4_1"
-  uint32_t block_elements;    // a row is a whole number of blocks
+  std::string_view name;    // as people write it: "Q4_1"
+  uint32_t block_elements;  // a row is a whole number of blocks
   uint32_t block_bytes;
 };
 

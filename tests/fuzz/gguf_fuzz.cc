@@ -10,9 +10,8 @@
 #include "load/read_vocab.h"
 #include "load/weights_plan.h"
 
+namespace kvasir {
 namespace {
-
-using namespace kvasir;
 
 void check_message(const base::Error& error) {
   CHECK(error.kind == base::ErrorKind::kBadInput);
@@ -52,3 +51,5 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   return 0;
 }
+
+}  // namespace kvasir

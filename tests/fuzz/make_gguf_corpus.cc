@@ -7,9 +7,8 @@
 
 #include "load/testing_model.h"
 
+namespace kvasir {
 namespace {
-
-using namespace kvasir;
 using gguf::testing::GgufWriter;
 using load::testing::tiny_llama;
 
@@ -52,9 +51,8 @@ GgufWriter sentence_piece() {
   return writer;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+// Exit code.
+int write_corpus(int argc, char** argv) {
   if (argc != 2) {
     std::fputs("usage: make_gguf_corpus DIRECTORY\n", stderr);
     return 2;
@@ -67,4 +65,11 @@ int main(int argc, char** argv) {
       write_file(directory + "/llama-q4_1.gguf", tiny_llama(quant::TensorType::kQ4_1, 1));
   if (!written) std::fputs(fmt::format("can not write to {}\n", directory).c_str(), stderr);
   return written ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace kvasir
+
+int main(int argc, char** argv) {
+  return kvasir::write_corpus(argc, argv);
 }

@@ -161,7 +161,7 @@ pub unsafe extern "C" fn kvasir_template_render(
 #[no_mangle]
 pub unsafe extern "C" fn kvasir_string_free(string: OwnedString) {
     if !string.data.is_null() {
-        free(slice::from_raw_parts_mut(string.data.cast::<u8>(), string.size));
+        free(std::ptr::slice_from_raw_parts_mut(string.data.cast::<u8>(), string.size));
     }
 }
 
@@ -170,7 +170,7 @@ pub unsafe extern "C" fn kvasir_string_free(string: OwnedString) {
 #[no_mangle]
 pub unsafe extern "C" fn kvasir_ids_free(ids: OwnedIds) {
     if !ids.data.is_null() {
-        free(slice::from_raw_parts_mut(ids.data, ids.size));
+        free(std::ptr::slice_from_raw_parts_mut(ids.data, ids.size));
     }
 }
 
