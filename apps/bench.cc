@@ -36,7 +36,7 @@ CommandResult run(const bench::Workload& workload, BenchFlags flags) {
   const base::Status status = workload.run(
       flags.options, {.on_line =
                           [&](const boost::json::object& line) {
-                            progress.show("");
+                            progress.clear();
                             written =
                                 flags.json ? write_json_line(line) : write_out(readable(line));
                           },

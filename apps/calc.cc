@@ -17,6 +17,7 @@ struct CalcFlags {
   std::string dtype;
   std::optional<int64_t> tokens;
   int64_t sequences = 1;
+  std::optional<uint32_t> max_sequences;
   uint32_t block_tokens = 32;
   std::string prefill_chunk;
   std::string weights = "native";
@@ -64,6 +65,9 @@ base::Result<api::CalcRequest> parse_request(const CalcFlags& flags) {
     ASSIGN_OR_RETURN(request.tokens, parse_count("--tokens", *flags.tokens));
   }
   ASSIGN_OR_RETURN(request.sequences, parse_count("--sequences", flags.sequences));
+  if (flags.max_sequences) {
+    request.sequences_max = options.sequences_max;  // parse_options has checked it
+  }
   if (!flags.dtype.empty()) {
     ASSIGN_OR_RETURN(request.dtype, parse_dtype("--dtype", flags.dtype));
   }
@@ -205,6 +209,8 @@ void add_calc(CLI::App& cli, Action& action) {
       "--tokens", flags->tokens,
       "tokens of each sequence (default: the model's context; of a bare shape 4096)");
   command->add_option("--sequences", flags->sequences, "sequences (default: 1)");
+  command->add_option("--max-sequences", flags->max_sequences,
+                      "sequences the engine is made for (default: that of kvasir run)");
   command->add_option("--block-tokens", flags->block_tokens, "tokens of a KV block: 16 or 32")
       ->capture_default_str();
   command->add_option("--prefill-chunk", flags->prefill_chunk,

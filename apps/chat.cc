@@ -80,10 +80,10 @@ base::Status Chat::turn(const std::string& message) {
   request_.max_tokens = std::min(max_tokens_, room);
 
   base::Status written;
-  const api::GenerateHooks hooks{
-      .on_text = [&](size_t, std::string_view text) { written = write_out(text); },
-      .cancelled = [&] { return interrupted() || !written; }};
+  ProgressLine progress;
+  const api::GenerateHooks hooks = streaming_hooks(progress, written);
   ASSIGN_OR_RETURN(const auto completions, llm_.generate(std::span(&request_, 1), hooks));
+  progress.clear();
   RETURN_IF_ERROR(written);
   RETURN_IF_ERROR(write_out("\n"));
   clear_interrupt();  // it has ended this answer, not the conversation
@@ -111,7 +111,9 @@ void Chat::report(const api::Completion& completion) const {
 base::Status converse(Chat& chat) {
   const bool is_terminal = isatty(STDIN_FILENO) == 1;
   if (is_terminal) fmt::print(stderr, "{}", kHelp);
-  while (const std::optional<std::string> line = read_line(is_terminal)) {
+  while (!interrupted()) {  // true here: the process is asked to end
+    const std::optional<std::string> line = read_line(is_terminal);
+    if (!line) break;
     if (line->find_first_not_of(" \t") == std::string::npos) continue;
     if (*line == "/exit") break;
     if (*line == "/help") {

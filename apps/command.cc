@@ -16,9 +16,11 @@ namespace {
 constexpr size_t kTextBytesMax = size_t{64} << 20;
 
 std::atomic<int> interrupts{0};
+std::atomic<bool> terminated{false};  // by SIGTERM: not forgotten by clear_interrupt()
 static_assert(std::atomic<int>::is_always_lock_free);  // it is written by a signal handler
 
 extern "C" void on_interrupt(int signal_number) {
+  if (signal_number == SIGTERM) terminated.store(true);
   if (interrupts.fetch_add(1) > 0) {
     std::signal(signal_number, SIG_DFL);
     std::raise(signal_number);
@@ -136,7 +138,7 @@ base::Status write_json_line(const boost::json::value& value) {
 }
 
 bool interrupted() {
-  return interrupts.load() > 0;
+  return interrupts.load() > 0 || terminated.load();
 }
 
 void clear_interrupt() {
@@ -154,14 +156,28 @@ void watch_for_interrupt() {
 
 ProgressLine::ProgressLine() : is_terminal_(isatty(STDERR_FILENO) == 1) {}
 
-ProgressLine::~ProgressLine() {
+void ProgressLine::clear() {
   if (shown_) fmt::print(stderr, "\r\033[K");
+  shown_ = false;
 }
 
 void ProgressLine::show(std::string_view text) {
   if (!is_terminal_) return;
   fmt::print(stderr, "\r\033[K{}", text);
   shown_ = true;
+}
+
+api::GenerateHooks streaming_hooks(ProgressLine& progress, base::Status& written) {
+  return {.on_text =
+              [&](size_t, std::string_view text) {
+                progress.clear();
+                written = write_out(text);
+              },
+          .on_prefill =
+              [&](uint64_t computed, uint64_t total) {
+                progress.show(fmt::format("prompt: {} of {} tokens", computed, total));
+              },
+          .cancelled = [&] { return interrupted() || !written; }};
 }
 
 }  // namespace kvasir::apps

@@ -61,12 +61,17 @@ void watch_for_interrupt();
 class ProgressLine {
  public:
   ProgressLine();
-  ~ProgressLine();  // erases it
+  ~ProgressLine() { clear(); }
   void show(std::string_view text);
+  void clear();  // before anything else is written to the terminal
 
  private:
   bool is_terminal_;
   bool shown_ = false;
 };
+
+// Text to standard output as it comes, prompt progress on the line, an end when Ctrl-C is pressed
+// or `written` holds an error. The references must outlive the hooks.
+api::GenerateHooks streaming_hooks(ProgressLine& progress, base::Status& written);
 
 }  // namespace kvasir::apps

@@ -15,8 +15,8 @@ constexpr uint32_t kLogitRowsMax = 64;  // rows of one step; each is a whole voc
 struct EvalFlags {
   api::EngineFlags engine;
   std::string prompt;
-  std::string file;
-  std::string tokens;
+  std::optional<std::string> file;
+  std::optional<std::string> tokens;
   std::string logits_out;
   bool json = false;
 };
@@ -28,10 +28,10 @@ struct Scores {
 };
 
 base::Result<std::vector<TokenId>> read_tokens(const api::Llm& llm, const EvalFlags& flags) {
-  if (!flags.tokens.empty()) return parse_token_list(flags.tokens);
+  if (flags.tokens) return parse_token_list(*flags.tokens);
   std::string text = flags.prompt;
-  if (!flags.file.empty()) {
-    ASSIGN_OR_RETURN(text, read_text(flags.file));
+  if (flags.file) {
+    ASSIGN_OR_RETURN(text, read_text(*flags.file));
   }
   return encode_prompt(llm, text, /*chat=*/false);
 }

@@ -2,6 +2,8 @@
 // code. 0 ok, 1 runtime failure, 2 bad usage or bad input.
 #include <fmt/format.h>
 
+#include <new>
+
 #include "apps/command.h"
 
 namespace kvasir::apps {
@@ -19,6 +21,14 @@ std::string one_line(std::string text) {
 int fail(const std::string& message, ExitCode code) {
   fmt::print(stderr, "kvasir: {}\n", one_line(message));
   return code;
+}
+
+CommandResult run_action(const Action& action) {
+  try {
+    return action();
+  } catch (const std::bad_alloc&) {
+    return base::runtime_error("out of memory; ask for less or free some");
+  }
 }
 
 int run_command(int argc, char** argv) {
@@ -45,7 +55,7 @@ int run_command(int argc, char** argv) {
     return fail(fmt::format("{}; see kvasir --help", error.what()), kBadUsage);
   }
   watch_for_interrupt();
-  const CommandResult result = action();
+  const CommandResult result = run_action(action);
   if (result.has_value()) return *result;
   const bool bad_input = result.error().kind == base::ErrorKind::kBadInput;
   return fail(result.error().message, bad_input ? kBadUsage : kRuntimeFailure);

@@ -1,8 +1,7 @@
 // kvasir run: one prompt or a batch of them, streamed as text or reported as JSON.
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <random>
+#include <algorithm>
 
 #include "apps/command.h"
 #include "apps/sampling_flags.h"
@@ -14,9 +13,9 @@ namespace {
 struct RunFlags {
   api::EngineFlags engine;
   std::string prompt;
-  std::string prompt_file;
-  std::string tokens;
-  std::string batch_file;
+  std::optional<std::string> prompt_file;
+  std::optional<std::string> tokens;
+  std::optional<std::string> batch_file;
   bool chat = false;
   uint32_t max_tokens = 128;
   SamplingFlags sampling;
@@ -41,11 +40,12 @@ boost::json::object timing_json(const api::Llm& llm, const engine::RequestStats&
   const auto per_second = [](uint64_t count, uint64_t us) {
     return us == 0 ? 0.0 : static_cast<double>(count) * 1e6 / static_cast<double>(us);
   };
-  const uint64_t computed = stats.prompt_tokens - stats.tokens_cached;
+  const uint64_t admitted_us = stats.admitted_us.value_or(stats.first_token_us);
   const uint64_t decoded = stats.tokens_generated == 0 ? 0 : stats.tokens_generated - 1;
   return {{"load_ms", llm.load_ms()},
           {"ttft_ms", static_cast<double>(stats.first_token_us - stats.submitted_us) / 1000.0},
-          {"prefill_tok_s", per_second(computed, stats.first_token_us - stats.admitted_us)},
+          {"prefill_tok_s",
+           per_second(stats.prompt_tokens_computed, stats.first_token_us - admitted_us)},
           {"decode_tok_s", per_second(decoded, stats.finished_us - stats.first_token_us)}};
 }
 
@@ -117,6 +117,17 @@ base::Result<api::GenerateRequest> parse_batch_line(const api::Llm& llm, const R
   const boost::json::value value = boost::json::parse(line, error);
   if (error || !value.is_object()) return base::bad_input("not a JSON object");
   const boost::json::object& object = value.as_object();
+  constexpr std::string_view kFields[] = {"prompt",     "tokens",      "chat",
+                                          "max_tokens", "temperature", "seed"};
+  for (const auto& field : object) {
+    if (std::ranges::find(kFields, std::string_view(field.key())) == std::end(kFields)) {
+      return base::bad_input(fmt::format("unknown field \"{}\"; known: {}",
+                                         std::string(field.key()), fmt::join(kFields, ", ")));
+    }
+  }
+  if (object.contains("prompt") == object.contains("tokens")) {
+    return base::bad_input("give either \"prompt\" or \"tokens\"");
+  }
   api::GenerateRequest request = request_of(flags);
   try {
     bool chat = flags.chat;
@@ -147,7 +158,7 @@ base::Result<api::GenerateRequest> parse_batch_line(const api::Llm& llm, const R
 
 base::Result<std::vector<api::GenerateRequest>> read_batch(const api::Llm& llm,
                                                            const RunFlags& flags) {
-  ASSIGN_OR_RETURN(const std::string text, read_text(flags.batch_file));
+  ASSIGN_OR_RETURN(const std::string text, read_text(*flags.batch_file));
   std::vector<api::GenerateRequest> requests;
   size_t number = 0;
   for (size_t begin = 0; begin < text.size();) {
@@ -159,26 +170,26 @@ base::Result<std::vector<api::GenerateRequest>> read_batch(const api::Llm& llm,
     auto request = parse_batch_line(llm, flags, line);
     if (!request) {
       return base::bad_input(
-          fmt::format("{} line {}: {}", flags.batch_file, number, request.error().message));
+          fmt::format("{} line {}: {}", *flags.batch_file, number, request.error().message));
     }
     requests.push_back(*std::move(request));
   }
   if (requests.empty()) {
-    return base::bad_input(fmt::format("{}: holds no requests", flags.batch_file));
+    return base::bad_input(fmt::format("{}: holds no requests", *flags.batch_file));
   }
   return requests;
 }
 
 base::Result<std::vector<api::GenerateRequest>> read_requests(const api::Llm& llm,
                                                               const RunFlags& flags) {
-  if (!flags.batch_file.empty()) return read_batch(llm, flags);
+  if (flags.batch_file) return read_batch(llm, flags);
   api::GenerateRequest request = request_of(flags);
-  if (!flags.tokens.empty()) {
-    ASSIGN_OR_RETURN(request.prompt, parse_token_list(flags.tokens));
+  if (flags.tokens) {
+    ASSIGN_OR_RETURN(request.prompt, parse_token_list(*flags.tokens));
   } else {
     std::string prompt = flags.prompt;
-    if (!flags.prompt_file.empty()) {
-      ASSIGN_OR_RETURN(prompt, read_text(flags.prompt_file));
+    if (flags.prompt_file) {
+      ASSIGN_OR_RETURN(prompt, read_text(*flags.prompt_file));
     }
     ASSIGN_OR_RETURN(request.prompt, encode_prompt(llm, prompt, flags.chat));
   }
@@ -194,15 +205,10 @@ CommandResult run(RunFlags flags) {
   const bool stream = requests.size() == 1 && !flags.json;
   base::Status written;
   ProgressLine progress;
-  api::GenerateHooks hooks{.cancelled = [&] { return interrupted() || !written; }};
-  if (stream) {
-    hooks.on_text = [&](size_t, std::string_view text) { written = write_out(text); };
-  } else {
-    hooks.on_prefill = [&](uint64_t computed, uint64_t total) {
-      progress.show(fmt::format("prompts: {} of {} tokens", computed, total));
-    };
-  }
+  api::GenerateHooks hooks = streaming_hooks(progress, written);
+  if (!stream) hooks.on_text = {};
   ASSIGN_OR_RETURN(const std::vector<api::Completion> completions, llm->generate(requests, hooks));
+  progress.clear();
   RETURN_IF_ERROR(written);
   for (size_t i = 0; i < completions.size(); ++i) {
     if (flags.json) {

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <cstdio>
+#include <charconv>
 
 namespace kvasir::apps {
 
@@ -17,7 +17,9 @@ void add_sampling_flags(CLI::App& command, SamplingFlags& flags) {
                      "above 1: repeat less of prompt and answer");
   command.add_option("--presence-penalty", s.presence_penalty, "above 0: new tokens preferred");
   command.add_option("--frequency-penalty", s.frequency_penalty, "above 0: rarer tokens preferred");
-  command.add_option("--seed", s.seed, "of the random choice")->capture_default_str();
+  command.add_option("--seed", s.seed, "of the random choice")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   command.add_option("--stop", flags.stop, "end the answer at this text (may be repeated)");
   command.add_option("--logit-bias", flags.logit_bias, "ID=BIAS, added to a token's logit");
 }
@@ -26,9 +28,11 @@ base::Result<sample::SamplingParams> parse_sampling(const SamplingFlags& flags) 
   sample::SamplingParams params = flags.params;
   for (const std::string& entry : flags.logit_bias) {
     sample::LogitBias bias;
-    char rest = 0;
-    // NOLINTNEXTLINE(cert-err34-c): the count and the empty rest are checked
-    if (std::sscanf(entry.c_str(), "%d=%f%c", &bias.token, &bias.bias, &rest) != 2) {
+    const char* const end = entry.data() + entry.size();
+    const auto [equals, id_error] = std::from_chars(entry.data(), end, bias.token);
+    const bool has_equals = id_error == std::errc() && equals < end && *equals == '=';
+    const auto [rest, bias_error] = std::from_chars(has_equals ? equals + 1 : end, end, bias.bias);
+    if (!has_equals || bias_error != std::errc() || rest != end) {
       return base::bad_input(fmt::format("--logit-bias {}: give ID=BIAS, e.g. 42=-100", entry));
     }
     params.logit_bias.push_back(bias);

@@ -111,8 +111,8 @@ base::Result<CalcReport> calculate_model(const CalcRequest& request) {
   report.weights_bytes = weights.arena_bytes;
   ASSIGN_OR_RETURN(const EngineOptions defaults, parse_options(EngineFlags{}));
   const uint32_t chunk = request.prefill_chunk.value_or(defaults.prefill_chunk.value_or(0));
-  const uint32_t sequences =
-      std::max(defaults.sequences_max, static_cast<uint32_t>(request.sequences));
+  const uint32_t sequences = request.sequences_max.value_or(
+      std::max(defaults.sequences_max, static_cast<uint32_t>(request.sequences)));
   add_activations(config, limits_for(report.demand.tokens, chunk, sequences), report);
   RETURN_IF_ERROR(add_total(report));
   return report;

@@ -75,6 +75,9 @@ struct CalcRequest {
   std::optional<CalcDtype> dtype;  // of the cache; default: bf16 for a file, f16 otherwise
   std::optional<uint64_t> tokens;  // default: the model's context; 4096 for a shape
   uint64_t sequences = 1;
+  // Sequences the engine is made for, of a file; default: that of `kvasir run`, or `sequences`
+  // where they are more.
+  std::optional<uint32_t> sequences_max;
   uint32_t block_tokens = 32;
   // Prompt tokens computed in one step; 0: all of them. Default: that of `kvasir run` for a file,
   // all otherwise, as the textbooks do.

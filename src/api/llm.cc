@@ -6,21 +6,48 @@
 #include <utility>
 
 #include "api/run.h"
+#include "base/checked_math.h"
 #include "base/fp_env.h"
+#include "base/memory.h"
 #include "engine/memory_plan.h"
 #include "load/read_config.h"
 
 namespace kvasir::api {
+namespace {
+
+// Error: the machine can not hold the weights, the cache and the activations together. Asked before
+// any of them is taken, because the kernel's answer to taking too much is to end the process.
+base::Status check_memory(const EnginePlan& plan, const model::ModelConfig& config,
+                          uint64_t weights_bytes) {
+  const std::optional<uint64_t> available = base::memory_available_bytes();
+  const uint64_t activations = engine::plan_activations(config, plan.limits).total_bytes;
+  const auto rest = base::checked_add(plan.cache.budget_bytes, activations);
+  const auto needed = rest ? base::checked_add(*rest, weights_bytes) : std::nullopt;
+  if (!available || (needed && *needed <= *available)) return {};
+  return base::bad_input(fmt::format(
+      "{} bytes of weights, {} of KV cache and {} of activations are more than the {} that are "
+      "available; lower --kv-memory, --context, --max-sequences or --prefill-chunk",
+      weights_bytes, plan.cache.budget_bytes, activations, *available));
+}
+
+}  // namespace
 
 base::Result<std::unique_ptr<Llm>> Llm::load(const EngineOptions& options,
                                              const std::function<void(double)>& progress) {
   const base::ScopedFpEnv fp_env;
   std::unique_ptr<Llm> llm(new Llm(options));
+  if (llm->pool_.threads() < options.threads) {
+    return base::bad_input(fmt::format("--threads {}: the system gives only {}; use at most that",
+                                       options.threads, llm->pool_.threads()));
+  }
   const uint64_t start_us = llm->clock_.now_us();
   ASSIGN_OR_RETURN(const gguf::GgufFile file, gguf::GgufFile::open(options.model_path));
   // The plan comes first: what can not work is refused before the weights are read.
   ASSIGN_OR_RETURN(const model::ModelConfig config, load::read_config(file));
   ASSIGN_OR_RETURN(llm->plan_, plan_engine(options, config));
+  ASSIGN_OR_RETURN(const uint64_t weights_bytes,
+                   load::weights_size_bytes(file, config, options.weights));
+  RETURN_IF_ERROR(check_memory(llm->plan_, config, weights_bytes));
   ASSIGN_OR_RETURN(llm->loaded_, load::load_model(file, {.weights = options.weights,
                                                          .pool = &llm->pool_,
                                                          .progress = progress}));
@@ -62,11 +89,10 @@ base::Result<bool> Llm::score(std::vector<TokenId> tokens,
   const uint64_t total = tokens.size();
   engine::Request request{.tokens = std::move(tokens), .score_prompt = true};
   RETURN_IF_ERROR(engine_->check(request));
-  const std::optional<SequenceId> id = engine_->submit(std::move(request));
-  CHECK(id.has_value());  // nothing else runs
+  const SequenceId id = engine_->submit(std::move(request));  // nothing else runs: there is room
   while (!engine_->idle()) {
     if (hooks.cancelled && hooks.cancelled()) {
-      engine_->cancel(*id);
+      engine_->cancel(id);
       return false;
     }
     for (const engine::Event& event : engine_->step()) {

@@ -53,8 +53,9 @@ struct Completion {
 // What the caller may watch and steer while requests run. All may be empty.
 struct GenerateHooks {
   std::function<void(size_t request, std::string_view text)> on_text;
-  std::function<void(uint64_t computed, uint64_t total)> on_prefill;  // prompt tokens, all requests
-  std::function<bool()> cancelled;                                    // asked between steps
+  // Prompt tokens of all requests, after each step that computed some and left some.
+  std::function<void(uint64_t computed, uint64_t total)> on_prefill;
+  std::function<bool()> cancelled;  // asked between steps
 };
 
 // One row of a scored prompt; spans are valid during the call only.

@@ -43,7 +43,7 @@ base::Status Llm::Run::add(const GenerateRequest& request) {
 }
 
 std::vector<Completion> Llm::Run::finish_all() {
-  pairs_before_ = engine_.stats().pairs_computed;
+  prompt_tokens_before_ = engine_.stats().prompt_tokens_computed;
   while (submitted_ < streams_.size() || !running_.empty()) {
     if (hooks_.cancelled && hooks_.cancelled()) {
       cancel_all();
@@ -60,19 +60,23 @@ std::vector<Completion> Llm::Run::finish_all() {
 
 void Llm::Run::submit_waiting() {
   while (submitted_ < streams_.size()) {
-    // The engine takes the request only if it has room; it is lost otherwise, hence the question.
-    if (!engine_.has_room()) return;
-    const auto id = engine_.submit(std::move(streams_[submitted_].request));
-    running_.emplace(*id, submitted_);
+    if (!engine_.can_submit(streams_[submitted_].request)) return;
+    running_.emplace(engine_.submit(std::move(streams_[submitted_].request)), submitted_);
     ++submitted_;
   }
 }
 
 void Llm::Run::step() {
+  const uint64_t before = prompt_tokens_computed();
   for (const engine::Event& event : engine_.step()) handle(event);
-  if (!hooks_.on_prefill) return;
-  const uint64_t computed = engine_.stats().pairs_computed - pairs_before_;
-  if (computed <= prompt_tokens_) hooks_.on_prefill(computed, prompt_tokens_);
+  const uint64_t computed = prompt_tokens_computed();
+  if (hooks_.on_prefill && computed > before && computed < prompt_tokens_) {
+    hooks_.on_prefill(computed, prompt_tokens_);
+  }
+}
+
+uint64_t Llm::Run::prompt_tokens_computed() const {
+  return engine_.stats().prompt_tokens_computed - prompt_tokens_before_;
 }
 
 void Llm::Run::handle(const engine::Event& event) {

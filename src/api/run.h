@@ -33,6 +33,7 @@ class Llm::Run {
 
   void submit_waiting();
   void step();
+  uint64_t prompt_tokens_computed() const;
   void handle(const engine::Event& event);
   void take_token(size_t index, const engine::Event& event);
   void end(size_t index, EndReason reason, const engine::RequestStats& stats);
@@ -46,7 +47,7 @@ class Llm::Run {
   size_t submitted_ = 0;  // streams_[0, submitted_) are in the engine or done
   std::map<SequenceId, size_t> running_;
   uint64_t prompt_tokens_ = 0;
-  uint64_t pairs_before_ = 0;
+  uint64_t prompt_tokens_before_ = 0;  // the engine's count when this run began
 };
 
 }  // namespace kvasir::api

@@ -106,7 +106,7 @@ double pow_exact(double x, double y) {
 }
 
 SinCos sincos_exact(double x) {
-  CHECK(x >= -0x1p26 && x <= 0x1p26);
+  CHECK(x >= -kSinCosMax && x <= kSinCosMax);
   const double n = std::rint(x * kTwoOverPi);
   double r = std::fma(-n, kHalfPi1, x);
   r = std::fma(-n, kHalfPi2, r);

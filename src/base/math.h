@@ -13,6 +13,7 @@ struct SinCos {
   double sin;
   double cos;
 };
+constexpr double kSinCosMax = 0x1p26;
 SinCos sincos_exact(double x);  // requires |x| <= 2^26
 
 }  // namespace kvasir::base

@@ -1,5 +1,7 @@
 #include "base/thread_pool.h"
 
+#include <system_error>
+
 #include "base/check.h"
 #include "base/fp_env.h"
 
@@ -32,8 +34,12 @@ void wait_for_change(const std::atomic<uint32_t>& value, uint32_t old) {
 ThreadPool::ThreadPool(size_t threads) {
   CHECK(threads >= 1);
   workers_.reserve(threads - 1);
-  for (size_t index = 1; index < threads; ++index) {
-    workers_.emplace_back([this, index] { worker_loop(index); });
+  try {
+    for (size_t index = 1; index < threads; ++index) {
+      workers_.emplace_back([this, index] { worker_loop(index); });
+    }
+  } catch (const std::system_error&) {
+    // The system gives no more threads; threads() tells how many there are.
   }
 }
 

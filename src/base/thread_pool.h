@@ -27,7 +27,9 @@ constexpr Range share_of(size_t count, size_t index, size_t threads) {
 
 class ThreadPool {
  public:
-  explicit ThreadPool(size_t threads);  // threads >= 1, the caller counts as one
+  // Starts `threads` threads, the caller counted as one, or as many as the system gives.
+  // Requires: threads >= 1.
+  explicit ThreadPool(size_t threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;

@@ -35,12 +35,14 @@ std::vector<Workload> workloads() {
 
 std::vector<TokenId> prompt_tokens(const api::Llm& llm, uint64_t stream, uint32_t count) {
   const text::Vocab& vocab = llm.tokenizer().vocab();
+  const bool any_normal = std::ranges::count(vocab.types, text::TokenType::kNormal) > 0;
   std::vector<TokenId> tokens;
   tokens.reserve(count);
   for (uint64_t draw = 0; tokens.size() < count; ++draw) {
     const uint32_t bits = base::random_bits({.seed = stream}, draw)[0];
     const size_t id = bits % vocab.tokens.size();
-    if (vocab.types[id] == text::TokenType::kNormal) tokens.push_back(static_cast<TokenId>(id));
+    if (!any_normal || vocab.types[id] == text::TokenType::kNormal)
+      tokens.push_back(static_cast<TokenId>(id));
   }
   return tokens;
 }
@@ -56,6 +58,7 @@ Spread spread_of(std::vector<double> values) {
 
 boost::json::object result_line(std::string_view bench, std::string_view name,
                                 const api::Llm& llm) {
+  const api::MemoryUse memory = llm.memory_use();
   return {{"bench", bench},
           {"case", name},
           {"model", llm.config().name.empty() ? llm.options().model_path : llm.config().name},
@@ -66,7 +69,12 @@ boost::json::object result_line(std::string_view bench, std::string_view name,
           {"threads", llm.options().threads},
           {"kv", kv::cache_mode_name(llm.options().kv_mode)},
           {"kv_dtype", quant::kv_dtype_name(llm.options().kv_dtype)},
-          {"block_tokens", llm.options().block_tokens}};
+          {"block_tokens", llm.options().block_tokens},
+          {"memory",
+           {{"weights_bytes", memory.weights_bytes},
+            {"kv_bytes", memory.kv_bytes},
+            {"activations_bytes", memory.activations_bytes},
+            {"total_bytes", memory.total_bytes()}}}};
 }
 
 }  // namespace kvasir::bench

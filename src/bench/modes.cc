@@ -37,7 +37,7 @@ base::Result<boost::json::object> run_case(const BenchOptions& options, const Be
                      llm->generate(std::span(&request, 1), {.cancelled = hooks.cancelled}));
     if (hooks.cancelled && hooks.cancelled()) return base::runtime_error("interrupted");
     last = std::move(done[0]);
-    seconds.push_back(static_cast<double>(last.stats.finished_us - last.stats.admitted_us) / 1e6);
+    seconds.push_back(static_cast<double>(last.stats.finished_us - *last.stats.admitted_us) / 1e6);
   }
   const kv::CacheStats cache = llm->stats().cache;
   const uint64_t peak_bytes = uint64_t{cache.pool.blocks_referenced_peak} * cache.block_bytes;

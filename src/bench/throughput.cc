@@ -1,6 +1,8 @@
 // prefill, decode and batch: tokens per second.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "bench/workloads.h"
 
 namespace kvasir::bench {
@@ -12,17 +14,18 @@ uint32_t or_default(uint32_t value, uint32_t fallback) {
   return value == 0 ? fallback : value;
 }
 
+// A model with room for `sequences` sequences of `tokens` tokens, and no more unless told.
 base::Result<std::unique_ptr<api::Llm>> load(const BenchOptions& options, const BenchHooks& hooks,
-                                             uint64_t kv_tokens, uint32_t sequences) {
+                                             uint64_t tokens, uint32_t sequences) {
   api::EngineOptions engine = options.engine;
   engine.sequences_max = sequences;
-  if (!engine.kv_memory_bytes) engine.kv_tokens = kv_tokens;
+  if (!engine.context) {
+    engine.context = static_cast<uint32_t>(std::min<uint64_t>(tokens, UINT32_MAX));
+  }
+  const uint64_t rounded = base::align_up(*engine.context, engine.block_tokens);
+  if (!engine.kv_memory_bytes) engine.kv_tokens = rounded * sequences;
   if (hooks.on_progress) hooks.on_progress("loading the model");
   return api::Llm::load(engine, {});
-}
-
-base::Error interrupted() {
-  return {base::ErrorKind::kRuntime, "interrupted"};
 }
 
 // Runs `requests`; the completions in order. Error: as Llm::generate, or cancelled.
@@ -30,7 +33,7 @@ base::Result<std::vector<api::Completion>> generate(
     api::Llm& llm, const BenchHooks& hooks, std::span<const api::GenerateRequest> requests) {
   ASSIGN_OR_RETURN(std::vector<api::Completion> done,
                    llm.generate(requests, {.cancelled = hooks.cancelled}));
-  if (hooks.cancelled && hooks.cancelled()) return std::unexpected(interrupted());
+  if (hooks.cancelled && hooks.cancelled()) return base::runtime_error("interrupted");
   return done;
 }
 
@@ -93,9 +96,8 @@ base::Status bench_prefill(const BenchOptions& options, const BenchHooks& hooks)
                                        .conversation = conversation};
     ASSIGN_OR_RETURN(const auto done, generate(*llm, hooks, std::span(&request, 1)));
     const engine::RequestStats& stats = done[0].stats;
-    const uint64_t computed = stats.prompt_tokens - stats.tokens_cached;
-    return static_cast<double>(computed) * 1e6 /
-           static_cast<double>(stats.first_token_us - stats.admitted_us);
+    return static_cast<double>(stats.prompt_tokens_computed) * 1e6 /
+           static_cast<double>(stats.first_token_us - *stats.admitted_us);
   };
   return report({"prefill", fmt::format("{}@{}", tokens, options.depth),
                  or_default(options.repeat, kDefaultRepeat)},
@@ -127,10 +129,7 @@ base::Status bench_batch(const BenchOptions& options, const BenchHooks& hooks) {
   const uint32_t sequences = or_default(options.sequences, 16);
   const uint32_t tokens = or_default(options.tokens, 128);
   const uint32_t count = or_default(options.generate, 64);
-  const uint64_t blocks = base::div_ceil(uint64_t{tokens} + count, options.engine.block_tokens);
-  ASSIGN_OR_RETURN(
-      const auto llm,
-      load(options, hooks, sequences * blocks * options.engine.block_tokens, sequences));
+  ASSIGN_OR_RETURN(const auto llm, load(options, hooks, uint64_t{tokens} + count, sequences));
   const auto measure = [&](uint32_t round) -> base::Result<double> {
     std::vector<api::GenerateRequest> requests(sequences);
     for (uint32_t i = 0; i < sequences; ++i) {

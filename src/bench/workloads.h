@@ -46,8 +46,7 @@ base::Status bench_modes(const BenchOptions& options, const BenchHooks& hooks);
 
 // Shared by the workloads.
 
-// `count` token ids that repeat nothing: every position of every `stream` differs. Never a control
-// token of small vocabularies by design, so they behave like text.
+// `count` random token ids, the same for the same `stream`; ordinary tokens where there are any.
 std::vector<TokenId> prompt_tokens(const api::Llm& llm, uint64_t stream, uint32_t count);
 
 // Minimum, median and maximum of some measurements. Requires: not empty.

@@ -65,6 +65,7 @@ base::Status Engine::check(const Request& request) const {
         request.tokens.size(), request.max_tokens, stats.pool.blocks_capacity,
         cache_->layout().block_tokens()));
   }
+  RETURN_IF_ERROR(check_conversation(request));
   if (request.top_logprobs > kTopLogprobsMax) {
     return base::bad_input(
         fmt::format("top_logprobs is {}; give at most {}", request.top_logprobs, kTopLogprobsMax));
@@ -72,8 +73,34 @@ base::Status Engine::check(const Request& request) const {
   return sample::check(request.sampling, vocab);
 }
 
-std::optional<SequenceId> Engine::submit(Request request) {
-  if (scheduler_->full()) return std::nullopt;
+// Open conversations hold their blocks for good, so what does not fit beside them never will.
+base::Status Engine::check_conversation(const Request& request) const {
+  if (request.conversation.has_value()) {
+    if (find_conversation(*request.conversation) != nullptr) return {};
+    return base::bad_input("no such conversation; open one first");
+  }
+  uint64_t held = 0;
+  for (const Conversation& conversation : conversations_) {
+    held += conversation.lease.has_value() ? 1 : 0;
+  }
+  const uint64_t blocks_held = held * cache_->blocks_needed(conversation_tokens_max());
+  const auto tokens = static_cast<uint32_t>(request.tokens.size() + request.max_tokens);
+  const uint64_t capacity = cache_->stats().pool.blocks_capacity;
+  if (blocks_held + cache_->blocks_needed(tokens) <= capacity) return {};
+  return base::bad_input(fmt::format(
+      "open conversations hold {} of the {} blocks of the KV cache; close one or raise --kv-memory",
+      blocks_held, capacity));
+}
+
+bool Engine::can_submit(const Request& request) const {
+  if (scheduler_->full()) return false;
+  if (!request.conversation.has_value()) return true;
+  const Conversation* conversation = find_conversation(*request.conversation);
+  return conversation != nullptr && conversation->lease.has_value();
+}
+
+SequenceId Engine::submit(Request request) {
+  CHECK(can_submit(request));
   const auto prompt_tokens = static_cast<uint32_t>(request.tokens.size());
   sched::SequenceSpec spec{.prompt_tokens = prompt_tokens,
                            .tokens_max = prompt_tokens + request.max_tokens,
@@ -81,7 +108,6 @@ std::optional<SequenceId> Engine::submit(Request request) {
   std::optional<kv::Lease> lease;
   if (request.conversation.has_value()) {
     Conversation& conversation = conversation_of(*request.conversation);
-    CHECK(conversation.lease.has_value());
     spec.tokens_cached = truncate_to_common_prefix(conversation, request.tokens);
     lease = std::exchange(conversation.lease, std::nullopt);
   }
@@ -118,11 +144,16 @@ uint32_t Engine::conversation_tokens_max() const {
   return static_cast<uint32_t>(std::min<uint64_t>(sequence_tokens_max_, capacity));
 }
 
-Engine::Conversation& Engine::conversation_of(ConversationId id) {
+const Engine::Conversation* Engine::find_conversation(ConversationId id) const {
   const auto at = std::find_if(conversations_.begin(), conversations_.end(),
                                [&](const Conversation& c) { return c.id == id; });
-  CHECK(at != conversations_.end());
-  return *at;
+  return at == conversations_.end() ? nullptr : &*at;
+}
+
+Engine::Conversation& Engine::conversation_of(ConversationId id) {
+  const Conversation* conversation = find_conversation(id);
+  CHECK(conversation != nullptr);
+  return const_cast<Conversation&>(*conversation);
 }
 
 //   conversation: 0 ........ common ........ tokens.size()
@@ -170,7 +201,7 @@ void Engine::build_batch(std::span<const sched::PlannedRows> plan) {
   batch_logit_rows_.clear();
   for (const sched::PlannedRows& rows : plan) {
     Running& running = running_of(rows.slot);
-    if (running.stats.admitted_us == 0) running.stats.admitted_us = parts_.clock->now_us();
+    if (!running.stats.admitted_us) running.stats.admitted_us = parts_.clock->now_us();
     const auto first_row = static_cast<uint32_t>(batch_tokens_.size());
     const auto begin = running.request.tokens.begin() + rows.first_position;
     batch_tokens_.insert(batch_tokens_.end(), begin, begin + rows.tokens);
@@ -195,6 +226,10 @@ void Engine::finish_rows(const sched::PlannedRows& rows, model::SequenceRows& co
   const uint64_t pairs = computed.kv_rows_written / parts_.model->layers();
   running.stats.pairs_computed += pairs;
   pairs_computed_ += pairs;
+  const uint32_t prompt_end = std::min(rows.first_position + rows.tokens, running.prompt_tokens);
+  const uint32_t prompt_rows = prompt_end - std::min(prompt_end, rows.first_position);
+  prompt_tokens_computed_ += prompt_rows;
+  if (running.stats.tokens_generated == 0) running.stats.prompt_tokens_computed += prompt_rows;
   scheduler_->complete(rows);
   if (rows.scores) score_rows(rows, first_logit_row);
   if (!rows.samples) return;
@@ -300,6 +335,7 @@ EngineStats Engine::stats() const {
           .running = scheduler_->running(),
           .waiting = scheduler_->waiting(),
           .pairs_computed = pairs_computed_,
+          .prompt_tokens_computed = prompt_tokens_computed_,
           .steps = steps_};
 }
 

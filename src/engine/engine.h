@@ -2,7 +2,7 @@
 // model, the cache and the scheduler are used from here and from nowhere else.
 //
 // Thread: one thread calls everything. It must live in base::ScopedFpEnv.
-// Allocates: create() and submit() only; step() never.
+// Allocates: create(), submit() and open_conversation(); step() never.
 #pragma once
 
 #include <memory>
@@ -34,6 +34,7 @@ struct EngineStats {
   uint32_t running = 0;
   uint32_t waiting = 0;
   uint64_t pairs_computed = 0;
+  uint64_t prompt_tokens_computed = 0;  // the part of pairs_computed that belongs to prompts
   uint64_t steps = 0;
 };
 
@@ -47,11 +48,11 @@ class Engine {
   // Error: the first thing wrong with the request: token ids, lengths, sampling values, or more
   // tokens than the cache can ever hold.
   base::Status check(const Request& request) const;
-  // Whether submit() would take another request now.
-  bool has_room() const { return !scheduler_->full(); }
-  // Takes a request in; nullopt: the queue is full, try again when something has finished.
-  // Requires: check() passed.
-  std::optional<SequenceId> submit(Request request);
+  // Whether submit() may be called now: the queue has room, and no other request of the same
+  // conversation is in the engine. If not, try again when something has finished.
+  bool can_submit(const Request& request) const;
+  // Takes a request in. Requires: check() passed, can_submit().
+  SequenceId submit(Request request);
 
   // A conversation keeps its keys and values between requests: the next turn computes only what
   // follows the first token that differs. One request of a conversation runs at a time.
@@ -92,6 +93,8 @@ class Engine {
   };
 
   Engine(const EngineParts& parts, const sched::SchedulerLimits& limits);
+  base::Status check_conversation(const Request& request) const;
+  const Conversation* find_conversation(ConversationId id) const;
   Conversation& conversation_of(ConversationId id);
   uint32_t truncate_to_common_prefix(Conversation& conversation, std::span<const TokenId> prompt);
   void build_batch(std::span<const sched::PlannedRows> plan);
@@ -117,6 +120,7 @@ class Engine {
   std::vector<base::Sha256> digests_;  // [requests_max], by slot
   uint64_t next_id_ = 1;
   uint64_t pairs_computed_ = 0;
+  uint64_t prompt_tokens_computed_ = 0;
   uint64_t steps_ = 0;
 
   // The step being made.

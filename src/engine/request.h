@@ -42,10 +42,11 @@ struct RequestStats {
   uint32_t prompt_tokens = 0;
   uint32_t tokens_cached = 0;  // prompt tokens that were not computed
   uint32_t tokens_generated = 0;
-  uint64_t pairs_computed = 0;  // tokens for which K and V rows were written
+  uint64_t pairs_computed = 0;          // tokens for which K and V rows were written
+  uint32_t prompt_tokens_computed = 0;  // once each, also where mode kNone computes them again
   uint64_t submitted_us = 0;
-  uint64_t admitted_us = 0;     // its first rows were planned
-  uint64_t first_token_us = 0;  // or the end of the prompt, where nothing is generated
+  std::optional<uint64_t> admitted_us;  // its first rows were planned
+  uint64_t first_token_us = 0;          // or the end of the prompt, where nothing is generated
   uint64_t finished_us = 0;
   std::optional<base::Sha256Bytes> logits_digest;
 };

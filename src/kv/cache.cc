@@ -66,7 +66,9 @@ base::Result<std::unique_ptr<Cache>> Cache::create(const CacheOptions& options) 
 
 Cache::Cache(const CacheOptions& options, const BlockLayout& layout, BlockPool pool)
     : options_(options), layout_(layout), pool_(std::move(pool)), tables_(options.sequences_max) {
-  const size_t blocks_max = layout_.blocks_for(options_.sequence_tokens_max);
+  // A table can never hold more blocks than there are.
+  const size_t blocks_max = std::min<size_t>(layout_.blocks_for(options_.sequence_tokens_max),
+                                             pool_.stats().blocks_capacity);
   free_tables_.reserve(tables_.size());
   for (size_t i = tables_.size(); i-- > 0;) {
     tables_[i].blocks.reserve(blocks_max);
@@ -78,7 +80,7 @@ Cache::Cache(const CacheOptions& options, const BlockLayout& layout, BlockPool p
 Admission Cache::admission(uint32_t tokens_max) const {
   CHECK(tokens_max >= 1);
   CHECK(tokens_max <= options_.sequence_tokens_max);
-  const uint32_t promise = promise_for(tokens_max);
+  const uint32_t promise = blocks_needed(tokens_max);
   const uint32_t capacity = pool_.stats().blocks_capacity;
   if (promise > capacity) return Admission::kNever;
   if (free_tables_.empty()) return Admission::kLater;
@@ -93,7 +95,7 @@ Lease Cache::open(uint32_t tokens_max) {
   CHECK(!table.open);
   CHECK(table.blocks.empty());
   table.open = true;
-  table.blocks_promised = promise_for(tokens_max);
+  table.blocks_promised = blocks_needed(tokens_max);
   blocks_promised_ += table.blocks_promised;
   if (options_.mode == CacheMode::kContiguous) take_run(table);
   return Lease(this, index);
@@ -158,7 +160,7 @@ void Cache::check_invariants() const {
   CHECK(closed == free_tables_.size());
 }
 
-uint32_t Cache::promise_for(uint32_t tokens_max) const {
+uint32_t Cache::blocks_needed(uint32_t tokens_max) const {
   if (options_.mode == CacheMode::kContiguous) return pool_.run_blocks();
   return static_cast<uint32_t>(layout_.blocks_for(tokens_max));
 }

@@ -2,7 +2,7 @@
 // It knows no model, kernel or file format.
 //
 // Modes:
-//   kPaged       blocks are taken as a sequence grows and shared by counted references
+//   kPaged       blocks are taken as a sequence grows; references are counted, for sharing
 //   kContiguous  one run of blocks for the longest possible sequence is taken at once, as the
 //                textbooks do; kept so that what paging gains is measured and not claimed
 //   kNone        like kPaged, but the engine empties the table after every token and computes all
@@ -81,6 +81,8 @@ class Cache {
 
   // Whether open(tokens_max) would succeed. Requires: 1 <= tokens_max <= sequence_tokens_max.
   Admission admission(uint32_t tokens_max) const;
+  // Blocks that open(tokens_max) promises.
+  uint32_t blocks_needed(uint32_t tokens_max) const;
   // A place for a sequence that will not exceed `tokens_max`. Requires: admission() is kNow.
   Lease open(uint32_t tokens_max);
 
@@ -115,7 +117,6 @@ class Cache {
   };
 
   Cache(const CacheOptions& options, const BlockLayout& layout, BlockPool pool);
-  uint32_t promise_for(uint32_t tokens_max) const;
   void take_run(Table& table);
   void release_blocks_from(Table& table, uint32_t first);
   void zero_slots(std::byte* block, uint32_t first_slot) const;

@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
 
+#include "base/math.h"
 #include "load/keys.h"
 #include "quant/decode.h"
 
@@ -68,6 +70,7 @@ class ConfigReader {
   base::Status read_rope();
   base::Status read_rope_scaling();
   base::Status read_frequency_factors();
+  base::Status check_angles();
 
   // A value that the range keeps inside 32 bits.
   base::Result<uint32_t> required(std::string_view key, uint64_t max) const {
@@ -218,7 +221,27 @@ base::Status ConfigReader::read_rope() {
   ASSIGN_OR_RETURN(const auto base, keys_.optional_positive("rope.freq_base"));
   config_.rope.base = base.value_or(config_.rope.base);
   RETURN_IF_ERROR(read_rope_scaling());
-  return read_frequency_factors();
+  RETURN_IF_ERROR(read_frequency_factors());
+  return check_angles();
+}
+
+// The largest angle is that of the fastest pair at the last position; beyond the bound its sine
+// would have no correct digit left.
+base::Status ConfigReader::check_angles() {
+  if (config_.rope.base < 1.0F) {
+    return keys_.refuse("rope.freq_base",
+                        fmt::format("{} is below 1; convert the model again", config_.rope.base));
+  }
+  double slowest_factor = 1.0;
+  for (const float factor : config_.rope.frequency_factors) {
+    slowest_factor = std::min(slowest_factor, double{factor});
+  }
+  const double angle_max =
+      config_.context_length / (slowest_factor * double{config_.rope.linear_factor});
+  if (angle_max <= base::kSinCosMax) return {};
+  return keys_.refuse("context_length",
+                      fmt::format("rotary angles up to {} exceed {}; convert the model again",
+                                  angle_max, base::kSinCosMax));
 }
 
 base::Status ConfigReader::read_rope_scaling() {

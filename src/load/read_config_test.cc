@@ -147,6 +147,18 @@ TEST(ReadConfig, numbers_that_must_be_finite_and_positive) {
   }
 }
 
+TEST(ReadConfig, rotary_angles_that_have_no_sine_are_refused) {
+  for (const auto& [key, value] : {std::pair{"llama.rope.freq_base", 1e-20F},
+                                   std::pair{"llama.rope.scaling.factor", 1e-30F}}) {
+    const auto bytes = testing::tiny_llama(quant::TensorType::kF32, 1).set(key, value).finish();
+    const auto file = gguf::GgufFile::parse(bytes, "test");
+    ASSERT_TRUE(file.has_value()) << file.error().message;
+    const auto config = read_config(*file);
+    ASSERT_FALSE(config.has_value()) << key;
+    EXPECT_EQ(config.error().kind, base::ErrorKind::kBadInput);
+  }
+}
+
 TEST(ReadConfig, values_that_contradict_each_other) {
   expect_refused(config_only().set("llama.attention.head_count", uint32_t{3}),
                  "llama.attention.head_count", "does not divide the embedding length 32");

@@ -40,8 +40,10 @@ std::map<TokenId, double> naive_distribution(const std::vector<float>& logits,
                                              const SamplingParams& p) {
   std::vector<TokenId> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](TokenId a, TokenId b) {
-    return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)];
+  std::sort(order.begin(), order.end(), [&](TokenId a, TokenId b) {
+    const float x = logits[static_cast<size_t>(a)];
+    const float y = logits[static_cast<size_t>(b)];
+    return x > y || (x == y && a < b);
   });
   if (p.top_k > 0 && p.top_k < order.size()) order.resize(p.top_k);
   const double best = logits[static_cast<size_t>(order[0])];

@@ -54,6 +54,10 @@ class BadUseTest(Refusals):
                 ("--kv-memory", "run", "-p", "x", "--kv-memory", "-5"),
                 ("KV budget", "run", "-p", "x", "--kv-memory", "1KiB"),
                 ("KV budget", "run", "-p", "x", "-n", "200", "--kv-memory", "1MiB"),
+                ("--seed", "run", "-p", "x", "--seed", "-1"),
+                ("--logit-bias", "run", "-p", "x", "--logit-bias", "4294967297=50"),
+                ("ids are", "run", "-p", "x", "--logit-bias", "99999=50"),
+                ("are available", "run", "-p", "x", "--kv-memory", "100000GiB"),
                 ("--kv-dtype", "run", "-p", "x", "--kv-dtype", "int3"),
                 ("--isa", "run", "-p", "x", "--isa", "mmx"),
                 ("vocabulary", "run", "--tokens", "49152"),
@@ -165,7 +169,7 @@ class BadLuckTest(Refusals):
             no_core_files()
             resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 
-        self.refused(RUNTIME_FAILURE, "", "run", "-p", "x", "--kv-memory", "64GiB",
+        self.refused(RUNTIME_FAILURE, "", "run", "-p", "x", "--kv-memory", "2GiB",
                      preexec_fn=limit_memory)
 
 

@@ -198,12 +198,47 @@ class CalcTest(KvasirTest):
                 (TINY, ("--block-tokens", "16", "--weights", "f32"),
                  ("--block-tokens", "16", "--weights", "f32")),
                 (TINY, ("--prefill-chunk", "all"), ("--prefill-chunk", "all")),
+                (TINY, ("--max-sequences", "4"), ("--max-sequences", "4")),
                 (TINY, ("--prefill-chunk", "7"), ("--prefill-chunk", "7"))):
             run = self.json("run", "-m", model, "--tokens", "1", "-n", "1", *run_flags)
             calc = self.json("calc", "-m", model, *calc_flags)
             self.assertEqual({name: calc[name] for name in run["memory"]}, run["memory"],
                              (model, run_flags))
             self.assertEqual(calc["bytes_per_token"], run["kv"]["bytes_per_token"])
+
+
+class BenchTest(KvasirTest):
+    def lines(self, *arguments):
+        output = self.output("bench", *arguments, "-m", TINY, "--json")
+        return [json.loads(line) for line in output.splitlines()]
+
+    def test_modes_cost_what_they_must_and_agree(self):
+        lines = self.lines("modes", "--generate", "32", "--repeat", "1")
+        self.assertEqual(len(lines), 12)
+        digests = {}
+        for line in lines:
+            count = line["generate"]
+            pairs = count * (count + 1) // 2 if line["kv"] == "none" else count
+            self.assertEqual(line["pairs_computed"], pairs)
+            digests.setdefault(count, set()).add(line["logits_sha256"])
+            kv_bytes = self.json("calc", "-m", TINY, "--tokens", str(count))["kv_bytes"]
+            context_bytes = self.json("calc", "-m", TINY)["kv_bytes"]
+            expected = {"none": 0, "paged": kv_bytes, "contiguous": context_bytes}
+            self.assertEqual(line["kv_bytes_peak"], expected[line["kv"]])
+        self.assertTrue(all(len(of_length) == 1 for of_length in digests.values()))
+
+    def test_throughput_in_every_mode_reports_the_memory_of_calc(self):
+        for mode in ("none", "contiguous", "paged"):
+            for name, tokens, sequences in (("prefill", 31, 1), ("decode", 8, 1), ("batch", 30, 3)):
+                line, = self.lines(name, "--tokens", "24" if name == "batch" else "30",
+                                   "--generate", "6", "--sequences", str(sequences), "--repeat",
+                                   "1", "--kv", mode)
+                self.assertGreater(line["tok_s"], 0)
+                self.assertLessEqual(line["tok_s_min"], line["tok_s"])
+                calc = self.json("calc", "-m", TINY, "--tokens", str(tokens), "--sequences",
+                                 str(sequences), "--max-sequences", str(sequences))
+                self.assertEqual({key: calc[key] for key in line["memory"]}, line["memory"],
+                                 (name, mode))
 
 
 class InspectTest(KvasirTest):

@@ -83,7 +83,6 @@ std::vector<Law> laws_for(const api::EngineFlags& start) {
     l.with_company = true;
     l.flags.prefill_chunk = "7";
     l.flags.kv = "contiguous";
-    l.flags.kv_memory = "64MiB";
   });
   add("no cache, in chunks of 7, blocks of 16", [](Law& l) {
     l.flags.kv = "none";
@@ -108,6 +107,7 @@ TEST_P(EqualityLaws, hold_for_every_isa_which_also_agree_with_each_other) {
   for (const kernels::Isa isa : kernels::supported_isas()) {
     const api::EngineFlags start{.model = path_of(std::string("tiny/") + c.model + ".gguf"),
                                  .kv_dtype = c.kv_dtype,
+                                 .kv_memory = "64MiB",  // room for all eight at once
                                  .weights = c.weights,
                                  .isa = std::string(kernels::isa_name(isa))};
     const Outcome expected = run(start, prompt, 8);
@@ -137,7 +137,7 @@ INSTANTIATE_TEST_SUITE_P(
 // Past one attention span (512 positions), on the real model.
 TEST(EqualityLawsSmolLm2, hold_past_the_first_attention_span) {
   const std::vector<TokenId> prompt = random_prompt(7, 530, 40000);
-  const api::EngineFlags start{.model = default_model(), .context = 1024};
+  const api::EngineFlags start{.model = default_model(), .kv_memory = "512MiB", .context = 1024};
   const Outcome expected = run(start, prompt, 8);
   const auto same = [&](const char* name, auto change) {
     api::EngineFlags flags = start;

@@ -90,7 +90,7 @@ std::vector<SequenceId> submit_mixed_load(engine::Engine& engine, TokenId first)
     }
     request.score_prompt = i == 4;
     EXPECT_TRUE(engine.check(request).has_value());
-    ids.push_back(*engine.submit(std::move(request)));
+    ids.push_back(engine.submit(std::move(request)));
   }
   return ids;
 }
