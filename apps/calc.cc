@@ -50,6 +50,7 @@ base::Result<api::CalcRequest> parse_request(const CalcFlags& flags) {
   // The checks of prefill chunk, block size and weights are those of the engine's options.
   api::EngineFlags engine{.block_tokens = flags.block_tokens, .weights = flags.weights};
   if (!flags.prefill_chunk.empty()) engine.prefill_chunk = flags.prefill_chunk;
+  if (flags.max_sequences) engine.max_sequences = *flags.max_sequences;
   ASSIGN_OR_RETURN(const api::EngineOptions options, api::parse_options(engine));
   api::CalcRequest request{.model_path = flags.model,
                            .preset = flags.preset,
@@ -65,9 +66,7 @@ base::Result<api::CalcRequest> parse_request(const CalcFlags& flags) {
     ASSIGN_OR_RETURN(request.tokens, parse_count("--tokens", *flags.tokens));
   }
   ASSIGN_OR_RETURN(request.sequences, parse_count("--sequences", flags.sequences));
-  if (flags.max_sequences) {
-    request.sequences_max = options.sequences_max;  // parse_options has checked it
-  }
+  if (flags.max_sequences) request.sequences_max = options.sequences_max;
   if (!flags.dtype.empty()) {
     ASSIGN_OR_RETURN(request.dtype, parse_dtype("--dtype", flags.dtype));
   }

@@ -14,23 +14,12 @@
 
 #include "kernels/attention.inc"
 
+#include "kernels/table.inc"
+
 namespace kvasir::kernels {
 
 const KernelTable& avx512_kernels() {
-  static constexpr KernelTable kTable{
-      .isa = Isa::kAvx512,
-      .rms_norm = rms_norm,
-      .rope_pairs = rope_pairs,
-      .silu_mul = silu_mul,
-      .add = add,
-      .quantize = quantize,
-      .linear_q8 = linear_q8,
-      .linear_f32 = linear_f32,
-      .attend = attend,
-      .arg_max = arg_max,
-      .softmax_stats = softmax_stats,
-      .exp = exp_all,
-  };
+  static constexpr KernelTable kTable = table_for(Isa::kAvx512);
   return kTable;
 }
 

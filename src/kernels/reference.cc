@@ -355,22 +355,14 @@ SoftmaxStats softmax_stats(std::span<const float> logits) {
 }
 
 }  // namespace
+}  // namespace kvasir::kernels
+
+#include "kernels/table.inc"
+
+namespace kvasir::kernels {
 
 const KernelTable& reference_kernels() {
-  static constexpr KernelTable kTable{
-      .isa = Isa::kReference,
-      .rms_norm = rms_norm,
-      .rope_pairs = rope_pairs,
-      .silu_mul = silu_mul,
-      .add = add,
-      .quantize = quantize,
-      .linear_q8 = linear_q8,
-      .linear_f32 = linear_f32,
-      .attend = attend,
-      .arg_max = arg_max,
-      .softmax_stats = softmax_stats,
-      .exp = exp_all,
-  };
+  static constexpr KernelTable kTable = table_for(Isa::kReference);
   return kTable;
 }
 
