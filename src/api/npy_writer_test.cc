@@ -13,13 +13,14 @@ namespace kvasir::api {
 namespace {
 
 class NpyWriterTest : public testing::Test {
- protected:
+ public:
   NpyWriterTest() {
     std::string name = testing::TempDir() + "npy_XXXXXX";
     folder_ = mkdtemp(name.data());
   }
   ~NpyWriterTest() override { std::filesystem::remove_all(folder_); }
 
+ protected:
   std::string target() const { return folder_ / "logits.npy"; }
   size_t files() const {
     return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(folder_), {}));

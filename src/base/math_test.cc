@@ -64,14 +64,14 @@ TEST(Math, pow_is_accurate_to_the_size_of_its_exponent) {
 TEST(Math, sin_and_cos_are_within_a_few_ulp_of_one) {
   const ScopedFpEnv fp_env;
   std::mt19937_64 random(kSeed);
-  const double kUlpOfOne = std::numeric_limits<double>::epsilon();
+  const double ulp_of_one = std::numeric_limits<double>::epsilon();
   for (const double limit : {1.0, 100.0, 8192.0, 1048576.0}) {
     std::uniform_real_distribution<double> any(-limit, limit);
     for (int i = 0; i < kSamples / 4; ++i) {
       const double x = any(random);
       const SinCos value = sincos_exact(x);
-      ASSERT_NEAR(value.sin, std::sin(x), 2 * kUlpOfOne) << "seed " << kSeed << " x " << x;
-      ASSERT_NEAR(value.cos, std::cos(x), 2 * kUlpOfOne) << "seed " << kSeed << " x " << x;
+      ASSERT_NEAR(value.sin, std::sin(x), 2 * ulp_of_one) << "seed " << kSeed << " x " << x;
+      ASSERT_NEAR(value.cos, std::cos(x), 2 * ulp_of_one) << "seed " << kSeed << " x " << x;
     }
   }
   EXPECT_EQ(sincos_exact(0.0).sin, 0.0);

@@ -17,9 +17,10 @@ struct Span2D {
   size_t stride = 0;
 
   Span2D() = default;
-  Span2D(T* data_, size_t rows_, size_t columns_) : Span2D(data_, rows_, columns_, columns_) {}
-  Span2D(T* data_, size_t rows_, size_t columns_, size_t stride_)
-      : data(data_), rows(rows_), columns(columns_), stride(stride_) {
+  Span2D(T* start, size_t row_count, size_t column_count)
+      : Span2D(start, row_count, column_count, column_count) {}
+  Span2D(T* start, size_t row_count, size_t column_count, size_t row_stride)
+      : data(start), rows(row_count), columns(column_count), stride(row_stride) {
     CHECK(stride >= columns);
   }
 

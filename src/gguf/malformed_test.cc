@@ -174,7 +174,7 @@ TEST(Malformed, arrays) {
 }
 
 TEST(Malformed, alignments) {
-  const auto with = [](auto value) {
+  const auto with = [](const auto& value) {
     return GgufWriter()
         .set("general.alignment", value)
         .tensor({"t", {1}, 0, f32_bytes(1)})

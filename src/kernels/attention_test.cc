@@ -13,7 +13,6 @@ using quant::KvDtype;
 using testing::fast_isas;
 using testing::kUnit;
 using testing::Random;
-using testing::reference;
 using testing::same_bits;
 
 class Attention : public ::testing::Test {
@@ -30,8 +29,8 @@ struct Shape {
 
 // Queries, keys and values of a sequence, before they are stored anywhere.
 struct Sequence {
-  Sequence(Random& random, const Shape& shape_)
-      : shape(shape_),
+  Sequence(Random& random, const Shape& of_shape)
+      : shape(of_shape),
         queries(random.vector(size_t{shape.positions} * shape.heads * shape.head_dim, -3.0F, 3.0F)),
         keys(random.vector(size_t{shape.positions} * shape.head_dim, -1.0F, 1.0F)),
         values(random.vector(size_t{shape.positions} * shape.head_dim, -1.0F, 1.0F)) {}

@@ -139,8 +139,7 @@ base::Result<WeightsPlan> Planner::plan() {
   ASSIGN_OR_RETURN(plan.token_embedding, plan_matrix("token_embd.weight", vocab, embedding));
   plan.layers.reserve(config_.layers);
   for (uint32_t layer = 0; layer < config_.layers; ++layer) {
-    ASSIGN_OR_RETURN(LayerPlan layer_plan, plan_layer(layer));
-    plan.layers.push_back(std::move(layer_plan));
+    ASSIGN_OR_RETURN(plan.layers.emplace_back(), plan_layer(layer));
   }
   ASSIGN_OR_RETURN(plan.output_norm, plan_vector("output_norm.weight", embedding));
   if (file_.find_tensor("output.weight") != nullptr) {

@@ -48,6 +48,7 @@ std::map<TokenId, double> naive_distribution(const std::vector<float>& logits,
   if (p.top_k > 0 && p.top_k < order.size()) order.resize(p.top_k);
   const double best = logits[static_cast<size_t>(order[0])];
   std::vector<double> weights;
+  weights.reserve(order.size());
   for (const TokenId id : order) {
     weights.push_back(std::exp((logits[static_cast<size_t>(id)] - best) / p.temperature));
   }
