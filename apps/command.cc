@@ -125,6 +125,20 @@ base::Result<std::vector<TokenId>> encode_prompt(const api::Llm& llm, const std:
   return chat_prompt.ids;
 }
 
+void add_prompt_flags(CLI::Option_group& group, PromptFlags& flags, const std::string& noun) {
+  group.add_option("-p,--prompt", flags.text, "the " + noun);
+  group.add_option("-f,--file", flags.file, "a file with the " + noun + "; - is stdin");
+  group.add_option("--tokens", flags.tokens, "the " + noun + " as token ids: 1,2,3");
+}
+
+base::Result<std::vector<TokenId>> read_prompt(const api::Llm& llm, const PromptFlags& flags,
+                                               bool chat) {
+  if (flags.tokens) return parse_token_list(*flags.tokens);
+  if (!flags.file) return encode_prompt(llm, flags.text, chat);
+  ASSIGN_OR_RETURN(const std::string text, read_text(*flags.file));
+  return encode_prompt(llm, text, chat);
+}
+
 base::Status write_out(std::string_view text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
     return base::runtime_error(

@@ -46,6 +46,18 @@ base::Result<std::vector<TokenId>> parse_token_list(const std::string& text);
 base::Result<std::vector<TokenId>> encode_prompt(const api::Llm& llm, const std::string& text,
                                                  bool chat);
 
+// Where a command takes its text from: the first that is set, then `text`.
+struct PromptFlags {
+  std::string text;
+  std::optional<std::string> file;
+  std::optional<std::string> tokens;
+};
+// -p, -f and --tokens; `noun` names the text in the help: "prompt".
+void add_prompt_flags(CLI::Option_group& group, PromptFlags& flags, const std::string& noun);
+// Error: as read_text, parse_token_list and encode_prompt.
+base::Result<std::vector<TokenId>> read_prompt(const api::Llm& llm, const PromptFlags& flags,
+                                               bool chat);
+
 // Writes a result to standard output. Error: it can not be written (a full disk, a closed pipe).
 base::Status write_out(std::string_view text);
 base::Status write_json_line(const boost::json::value& value);

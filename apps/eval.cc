@@ -14,9 +14,7 @@ constexpr uint32_t kLogitRowsMax = 64;  // rows of one step; each is a whole voc
 
 struct EvalFlags {
   api::EngineFlags engine;
-  std::string prompt;
-  std::optional<std::string> file;
-  std::optional<std::string> tokens;
+  PromptFlags prompt;
   std::string logits_out;
   bool json = false;
 };
@@ -26,15 +24,6 @@ struct Scores {
   std::vector<std::optional<float>> logprobs;  // of each token; the first has none
   double nll_sum = 0.0;
 };
-
-base::Result<std::vector<TokenId>> read_tokens(const api::Llm& llm, const EvalFlags& flags) {
-  if (flags.tokens) return parse_token_list(*flags.tokens);
-  std::string text = flags.prompt;
-  if (flags.file) {
-    ASSIGN_OR_RETURN(text, read_text(*flags.file));
-  }
-  return encode_prompt(llm, text, /*chat=*/false);
-}
 
 base::Result<Scores> score(api::Llm& llm, const std::vector<TokenId>& tokens,
                            const std::string& logits_out) {
@@ -93,7 +82,8 @@ CommandResult eval(const EvalFlags& flags) {
   ASSIGN_OR_RETURN(api::EngineOptions options, api::parse_options(flags.engine));
   options.logit_rows_max = kLogitRowsMax;
   ASSIGN_OR_RETURN(const std::unique_ptr<api::Llm> llm, load_llm(options));
-  ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, read_tokens(*llm, flags));
+  ASSIGN_OR_RETURN(const std::vector<TokenId> tokens,
+                   read_prompt(*llm, flags.prompt, /*chat=*/false));
   ASSIGN_OR_RETURN(const Scores scores, score(*llm, tokens, flags.logits_out));
   const boost::json::object report = report_json(tokens, scores);
   if (flags.json) {
@@ -114,9 +104,7 @@ void add_eval(CLI::App& cli, Action& action) {
   CLI::App* command = cli.add_subcommand("eval", "Log-probabilities and perplexity of a text");
   const auto flags = std::make_shared<EvalFlags>();
   CLI::Option_group* source = command->add_option_group("text", "exactly one of");
-  source->add_option("-p,--prompt", flags->prompt, "the text");
-  source->add_option("-f,--file", flags->file, "a file with the text; - is stdin");
-  source->add_option("--tokens", flags->tokens, "the text as token ids: 1,2,3");
+  add_prompt_flags(*source, flags->prompt, "text");
   source->require_option(1);
   command->add_option("--logits-out", flags->logits_out,
                       "write all logits there: NumPy .npy, float32 [tokens, vocabulary]");

@@ -12,9 +12,7 @@ namespace {
 
 struct RunFlags {
   api::EngineFlags engine;
-  std::string prompt;
-  std::optional<std::string> prompt_file;
-  std::optional<std::string> tokens;
+  PromptFlags prompt;
   std::optional<std::string> batch_file;
   bool chat = false;
   uint32_t max_tokens = 128;
@@ -184,15 +182,7 @@ base::Result<std::vector<api::GenerateRequest>> read_requests(const api::Llm& ll
                                                               const RunFlags& flags) {
   if (flags.batch_file) return read_batch(llm, flags);
   api::GenerateRequest request = request_of(flags);
-  if (flags.tokens) {
-    ASSIGN_OR_RETURN(request.prompt, parse_token_list(*flags.tokens));
-  } else {
-    std::string prompt = flags.prompt;
-    if (flags.prompt_file) {
-      ASSIGN_OR_RETURN(prompt, read_text(*flags.prompt_file));
-    }
-    ASSIGN_OR_RETURN(request.prompt, encode_prompt(llm, prompt, flags.chat));
-  }
+  ASSIGN_OR_RETURN(request.prompt, read_prompt(llm, flags.prompt, flags.chat));
   return std::vector{std::move(request)};
 }
 
@@ -235,9 +225,7 @@ void add_run(CLI::App& cli, Action& action) {
   CLI::App* command = cli.add_subcommand("run", "Complete a prompt, or a file of them");
   const auto flags = std::make_shared<RunFlags>();
   CLI::Option_group* source = command->add_option_group("prompt", "exactly one of");
-  source->add_option("-p,--prompt", flags->prompt, "the prompt");
-  source->add_option("-f,--file", flags->prompt_file, "a file with the prompt; - is stdin");
-  source->add_option("--tokens", flags->tokens, "the prompt as token ids: 1,2,3");
+  add_prompt_flags(*source, flags->prompt, "prompt");
   source->add_option("--batch", flags->batch_file,
                      "JSON lines with \"prompt\" or \"tokens\", and \"max_tokens\", "
                      "\"temperature\", \"seed\", \"chat\" where they differ");
