@@ -46,12 +46,11 @@ std::optional<std::string> read_line(bool is_terminal) {
 
 class Chat {
  public:
-  Chat(api::Llm& llm, const ChatFlags& flags, ConversationId conversation)
+  Chat(api::Llm& llm, const ChatFlags& flags)
       : llm_(llm),
         history_(llm.tokenizer(), *llm.chat_template(), flags.system),
         request_{.sampling = flags.sampling.params,
-                 .stop = flags.sampling.stop,
-                 .conversation = conversation},
+                 .stop = flags.sampling.stop},
         max_tokens_(flags.max_tokens) {}
 
   void reset() { history_.clear(); }
@@ -68,7 +67,7 @@ class Chat {
 
 base::Status Chat::turn(const std::string& message) {
   ASSIGN_OR_RETURN(request_.prompt, history_.prompt_for(message));
-  const uint32_t context = llm_.conversation_tokens_max();
+  const uint32_t context = llm_.sequence_tokens_limit();
   if (request_.prompt.size() >= context) {
     fmt::print(stderr,
                "[the conversation would need {} tokens, but its context is {}; say less, or forget "
@@ -103,7 +102,7 @@ void Chat::report(const api::Completion& completion) const {
              api::end_reason_name(completion.reason), stats.prompt_tokens, stats.tokens_cached,
              stats.tokens_generated, seconds);
   const uint32_t used = stats.prompt_tokens + stats.tokens_generated;
-  if (completion.reason == api::EndReason::kLength && used == llm_.conversation_tokens_max()) {
+  if (completion.reason == api::EndReason::kLength && used == llm_.sequence_tokens_limit()) {
     fmt::print(stderr, "[the context of {} tokens is full; forget it with /reset]\n", used);
   }
 }
@@ -139,10 +138,8 @@ CommandResult chat(ChatFlags flags) {
     return base::bad_input(fmt::format("{}: has no chat template; use a chat model, or kvasir run",
                                        flags.engine.model));
   }
-  const std::optional<ConversationId> conversation = llm->open_conversation();
-  CHECK(conversation.has_value());  // it is the only one
-  Chat conversation_loop(*llm, flags, *conversation);
-  RETURN_IF_ERROR(converse(conversation_loop));
+  Chat conversation(*llm, flags);
+  RETURN_IF_ERROR(converse(conversation));
   return kOk;
 }
 

@@ -54,8 +54,8 @@ boost::json::object kv_json(const api::Llm& llm, const engine::RequestStats& sta
           {"pairs_computed", stats.pairs_computed},
           {"bytes_per_token", llm.bytes_per_token()},
           {"block_tokens", llm.options().block_tokens},
-          {"blocks_used_peak", engine.cache.pool.blocks_referenced_peak},
-          {"blocks_capacity", engine.cache.pool.blocks_capacity},
+          {"blocks_used_peak", engine.cache.blocks().referenced_peak},
+          {"blocks_capacity", engine.cache.blocks().capacity()},
           {"tokens_cached", stats.tokens_cached}};
 }
 

@@ -114,13 +114,17 @@ const text::ChatTemplate* Llm::chat_template() const {
 
 MemoryUse Llm::memory_use() const {
   const kv::CacheStats cache = engine_->stats().cache;
+  uint64_t kv_bytes = 0;
+  for (const kv::GroupStats& group : cache.groups) {
+    kv_bytes += group.blocks.capacity() * group.block_bytes;
+  }
   return {.weights_bytes = loaded_.weights.arena.size_bytes(),
-          .kv_bytes = uint64_t{cache.pool.blocks_capacity} * cache.block_bytes,
+          .kv_bytes = kv_bytes,
           .activations_bytes = engine::plan_activations(loaded_.config, plan_.limits).total_bytes};
 }
 
 uint64_t Llm::bytes_per_token() const {
-  return kv::BlockLayout(plan_.cache.group, plan_.cache.block_tokens).payload_bytes_per_token();
+  return kv::BlockLayout(plan_.cache.groups[0], plan_.cache.block_tokens).payload_bytes_per_token();
 }
 
 std::string_view end_reason_name(EndReason reason) {

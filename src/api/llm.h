@@ -31,7 +31,11 @@ struct GenerateRequest {
   bool logprobs = false;
   uint32_t top_logprobs = 0;
   bool digest_logits = false;
-  std::optional<ConversationId> conversation;
+  uint32_t choices = 1;  // answers sampled from one prompt, computed once
+  kv::CacheDomain domain;
+  bool reads_cache = true;
+  kv::Retention retention = kv::Retention::kNormal;
+  uint64_t retain_us = 0;
 };
 
 enum class EndReason : uint8_t { kStop, kLength, kCancelled, kModelFailed };
@@ -43,6 +47,8 @@ struct TokenDetail {
 };
 
 struct Completion {
+  size_t request = 0;
+  uint32_t choice = 0;
   std::vector<TokenId> tokens;  // generated, an end token included
   std::string text;
   EndReason reason = EndReason::kLength;
@@ -52,7 +58,7 @@ struct Completion {
 
 // What the caller may watch and steer while requests run. All may be empty.
 struct GenerateHooks {
-  std::function<void(size_t request, std::string_view text)> on_text;
+  std::function<void(size_t completion, std::string_view text)> on_text;
   // Prompt tokens of all requests, after each step that computed some and left some.
   std::function<void(uint64_t computed, uint64_t total)> on_prefill;
   std::function<bool()> cancelled;  // asked between steps
@@ -79,8 +85,8 @@ class Llm {
   static base::Result<std::unique_ptr<Llm>> load(const EngineOptions& options,
                                                  const std::function<void(double)>& progress);
 
-  // Runs all requests, batched, until they have ended. Error: a request that can not be run; then
-  // none is.
+  // Runs all requests, batched, until they have ended: the choices of the first, of the second ...
+  // Error: a request that can not be run; then none is.
   base::Result<std::vector<Completion>> generate(std::span<const GenerateRequest> requests,
                                                  const GenerateHooks& hooks);
 
@@ -89,9 +95,8 @@ class Llm {
                            const std::function<void(const ScoredRow&)>& on_row,
                            const GenerateHooks& hooks);
 
-  // Conversations: see engine::Engine.
-  std::optional<ConversationId> open_conversation() { return engine_->open_conversation(); }
-  uint32_t conversation_tokens_max() const { return engine_->conversation_tokens_max(); }
+  // Longest prompt plus answer that can run.
+  uint32_t sequence_tokens_limit() const { return engine_->sequence_tokens_limit(); }
 
   const EngineOptions& options() const { return options_; }
   const EnginePlan& plan() const { return plan_; }

@@ -160,7 +160,7 @@ base::Result<EnginePlan> plan_engine(const EngineOptions& options,
   EnginePlan plan;
   plan.cache = {
       .mode = options.kv_mode,
-      .group = group,
+      .groups = {group},
       .block_tokens = options.block_tokens,
       .budget_bytes = options.kv_memory_bytes.value_or(default_kv_bytes(options, layout, context)),
       .sequences_max = sequences,

@@ -126,7 +126,7 @@ TEST(ParseOptions, a_bad_flag_is_refused_by_name) {
 
 TEST(PlanEngine, the_default_cache_holds_one_full_context) {
   const EnginePlan plan = plan_of({});
-  const kv::BlockLayout layout(plan.cache.group, 32);
+  const kv::BlockLayout layout(plan.cache.groups[0], 32);
   EXPECT_EQ(plan.cache.budget_bytes, layout.blocks_for(kContext) * layout.block_bytes());
   EXPECT_EQ(plan.cache.sequence_tokens_max, kContext);
   EXPECT_EQ(plan.limits.prefill_chunk, 512u);

@@ -30,21 +30,28 @@ base::Status Llm::Run::add(const GenerateRequest& request) {
                           .sampling = request.sampling,
                           .logprobs = request.logprobs,
                           .top_logprobs = request.top_logprobs,
-                          .conversation = request.conversation,
-                          .digest_logits = request.digest_logits};
+                          .digest_logits = request.digest_logits,
+                          .domain = request.domain,
+                          .reads_cache = request.reads_cache,
+                          .retention = request.retention,
+                          .retain_us = request.retain_us};
+  checked.choices = request.choices;
   if (!request.ignore_eos) checked.end_tokens = tokenizer_.vocab().end_of_generation;
   RETURN_IF_ERROR(engine_.check(checked));
   prompt_tokens_ += checked.tokens.size();
-  streams_.push_back({.request = std::move(checked),
-                      .wants_details = request.logprobs,
-                      .detokenizer = text::Detokenizer(tokenizer_, /*at_start=*/false),
-                      .stops = StopMatcher(request.stop)});
+  requests_.push_back({std::move(checked), streams_.size()});
+  for (uint32_t choice = 0; choice < request.choices; ++choice) {
+    streams_.push_back({.wants_details = request.logprobs,
+                        .detokenizer = text::Detokenizer(tokenizer_, /*at_start=*/false),
+                        .stops = StopMatcher(request.stop),
+                        .completion = {.request = requests_.size() - 1, .choice = choice}});
+  }
   return {};
 }
 
 std::vector<Completion> Llm::Run::finish_all() {
   prompt_tokens_before_ = engine_.stats().prompt_tokens_computed;
-  while (submitted_ < streams_.size() || !running_.empty()) {
+  while (submitted_ < requests_.size() || streams_open_ > 0) {
     if (hooks_.cancelled && hooks_.cancelled()) {
       cancel_all();
       break;
@@ -59,9 +66,11 @@ std::vector<Completion> Llm::Run::finish_all() {
 }
 
 void Llm::Run::submit_waiting() {
-  while (submitted_ < streams_.size()) {
-    if (!engine_.can_submit(streams_[submitted_].request)) return;
-    running_.emplace(engine_.submit(std::move(streams_[submitted_].request)), submitted_);
+  while (submitted_ < requests_.size()) {
+    Pending& next = requests_[submitted_];
+    if (!engine_.can_submit(next.request)) return;
+    streams_open_ += next.request.choices;
+    running_.emplace(engine_.submit(std::move(next.request)), next.first_stream);
     ++submitted_;
   }
 }
@@ -80,12 +89,10 @@ uint64_t Llm::Run::prompt_tokens_computed() const {
 }
 
 void Llm::Run::handle(const engine::Event& event) {
-  const auto at = running_.find(event.sequence);
-  if (at == running_.end()) return;  // ended by a stop string earlier in this step
-  const size_t index = at->second;
+  const size_t index = running_.at(event.sequence) + event.choice;
+  if (streams_[index].ended) return;  // by a stop string earlier in this step
   if (event.kind == engine::Event::Kind::kToken) take_token(index, event);
   if (event.kind == engine::Event::Kind::kFinished) {
-    running_.erase(event.sequence);
     end(index, end_reason(event.finish), *event.stats);
   }
 }
@@ -99,14 +106,9 @@ void Llm::Run::take_token(size_t index, const engine::Event& event) {
   }
   emit(index, stream.stops.push(stream.detokenizer.push(event.token)));
   if (!stream.stops.matched()) return;
-  running_.erase(event.sequence);
-  const engine::RequestStats* stats = engine_.cancel(event.sequence);
+  const engine::RequestStats* stats = engine_.cancel(event.sequence, event.choice);
   // nullptr: the engine ended it with this very token; its statistics follow in the same outbox.
-  if (stats == nullptr) {
-    running_.emplace(event.sequence, index);
-    return;
-  }
-  end(index, EndReason::kStop, *stats);
+  if (stats != nullptr) end(index, EndReason::kStop, *stats);
 }
 
 void Llm::Run::end(size_t index, EndReason reason, const engine::RequestStats& stats) {
@@ -115,6 +117,8 @@ void Llm::Run::end(size_t index, EndReason reason, const engine::RequestStats& s
   emit(index, stream.stops.finish());
   stream.completion.reason = stream.stops.matched() ? EndReason::kStop : reason;
   stream.completion.stats = stats;
+  stream.ended = true;
+  --streams_open_;
 }
 
 void Llm::Run::emit(size_t index, std::string_view text) {
@@ -124,14 +128,17 @@ void Llm::Run::emit(size_t index, std::string_view text) {
 }
 
 void Llm::Run::cancel_all() {
-  for (const auto& [id, index] : running_) {
-    const engine::RequestStats* stats = engine_.cancel(id);
-    CHECK(stats != nullptr);
-    end(index, EndReason::kCancelled, *stats);
+  for (const auto& [id, first_stream] : running_) {
+    for (size_t i = first_stream; i < streams_.size(); ++i) {
+      if (streams_[i].completion.request != streams_[first_stream].completion.request) break;
+      if (streams_[i].ended) continue;
+      // A choice that has not begun yet has cost nothing so far.
+      const engine::RequestStats* stats = engine_.cancel(id, streams_[i].completion.choice);
+      end(i, EndReason::kCancelled, stats == nullptr ? engine::RequestStats{} : *stats);
+    }
   }
-  running_.clear();
-  for (size_t i = submitted_; i < streams_.size(); ++i) {
-    streams_[i].completion.reason = EndReason::kCancelled;
+  for (Stream& stream : streams_) {
+    if (!stream.ended) stream.completion.reason = EndReason::kCancelled;
   }
 }
 

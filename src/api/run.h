@@ -23,9 +23,14 @@ class Llm::Run {
   std::vector<Completion> finish_all();
 
  private:
-  struct Stream {
+  // One request, whose answers are consecutive streams.
+  struct Pending {
     engine::Request request;  // until it is submitted
+    size_t first_stream = 0;
+  };
+  struct Stream {
     bool wants_details = false;
+    bool ended = false;
     text::Detokenizer detokenizer;
     StopMatcher stops;
     Completion completion;
@@ -43,9 +48,11 @@ class Llm::Run {
   engine::Engine& engine_;
   const text::Tokenizer& tokenizer_;
   const GenerateHooks& hooks_;
+  std::vector<Pending> requests_;
   std::vector<Stream> streams_;
-  size_t submitted_ = 0;  // streams_[0, submitted_) are in the engine or done
-  std::map<SequenceId, size_t> running_;
+  size_t submitted_ = 0;  // requests_[0, submitted_) are in the engine or done
+  std::map<SequenceId, size_t> running_;  // first stream of each request
+  size_t streams_open_ = 0;
   uint64_t prompt_tokens_ = 0;
   uint64_t prompt_tokens_before_ = 0;  // the engine's count when this run began
 };

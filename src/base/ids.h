@@ -9,8 +9,6 @@ using TokenId = int32_t;              // index into the vocabulary; validated at
 enum class BlockId : uint32_t {};     // index into the block pool
 enum class SequenceId : uint64_t {};  // one running request; never reused in a process
 
-enum class ConversationId : uint64_t {};  // turns that continue one another in one cache lease
-
 constexpr uint32_t index_of(BlockId id) {
   return static_cast<uint32_t>(id);
 }

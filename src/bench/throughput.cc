@@ -65,35 +65,24 @@ base::Status report(const Throughput& what, const api::Llm& llm, const BenchHook
   return {};
 }
 
-// Puts `depth` tokens in the conversation's cache, unless it is none.
-base::Status fill_to_depth(api::Llm& llm, const BenchHooks& hooks, ConversationId conversation,
-                           const std::vector<TokenId>& tokens) {
-  if (tokens.empty()) return {};
-  const api::GenerateRequest request{
-      .prompt = tokens, .max_tokens = 1, .ignore_eos = true, .conversation = conversation};
-  const auto done = generate(llm, hooks, std::span(&request, 1));
-  if (!done) return std::unexpected(done.error());
-  return {};
-}
-
 }  // namespace
 
 base::Status bench_prefill(const BenchOptions& options, const BenchHooks& hooks) {
   const uint32_t tokens = or_default(options.tokens, 512);
   ASSIGN_OR_RETURN(const auto llm, load(options, hooks, uint64_t{options.depth} + tokens + 1, 1));
-  const std::optional<ConversationId> conversation = llm->open_conversation();
-  CHECK(conversation.has_value());
   const std::vector<TokenId> before = prompt_tokens(*llm, 0, options.depth);
-  RETURN_IF_ERROR(fill_to_depth(*llm, hooks, *conversation, before));
+  if (options.depth > 0) {
+    const api::GenerateRequest fill{.prompt = before, .max_tokens = 1, .ignore_eos = true};
+    ASSIGN_OR_RETURN(const auto filled, generate(*llm, hooks, std::span(&fill, 1)));
+    CHECK(filled.size() == 1);
+  }
   const auto measure = [&](uint32_t round) -> base::Result<double> {
-    // New tokens each round: what was there before stays reusable, what is measured is not.
+    // New tokens each round: what was there before is reused, what is measured is not.
     std::vector<TokenId> prompt = before;
     const std::vector<TokenId> fresh = prompt_tokens(*llm, 1 + round, tokens);
     prompt.insert(prompt.end(), fresh.begin(), fresh.end());
-    const api::GenerateRequest request{.prompt = std::move(prompt),
-                                       .max_tokens = 1,
-                                       .ignore_eos = true,
-                                       .conversation = conversation};
+    const api::GenerateRequest request{
+        .prompt = std::move(prompt), .max_tokens = 1, .ignore_eos = true};
     ASSIGN_OR_RETURN(const auto done, generate(*llm, hooks, std::span(&request, 1)));
     const engine::RequestStats& stats = done[0].stats;
     return static_cast<double>(stats.prompt_tokens_computed) * 1e6 /
@@ -108,12 +97,8 @@ base::Status bench_decode(const BenchOptions& options, const BenchHooks& hooks) 
   const uint32_t count = or_default(options.generate, 128);
   const uint32_t depth = std::max(options.depth, 1U);  // a prompt needs a token
   ASSIGN_OR_RETURN(const auto llm, load(options, hooks, uint64_t{depth} + count + 1, 1));
-  const std::optional<ConversationId> conversation = llm->open_conversation();
-  CHECK(conversation.has_value());
-  const api::GenerateRequest request{.prompt = prompt_tokens(*llm, 0, depth),
-                                     .max_tokens = count + 1,
-                                     .ignore_eos = true,
-                                     .conversation = conversation};
+  const api::GenerateRequest request{
+      .prompt = prompt_tokens(*llm, 0, depth), .max_tokens = count + 1, .ignore_eos = true};
   const auto measure = [&](uint32_t) -> base::Result<double> {
     ASSIGN_OR_RETURN(const auto done, generate(*llm, hooks, std::span(&request, 1)));
     const engine::RequestStats& stats = done[0].stats;

@@ -9,14 +9,21 @@
 #include "engine/memory_plan.h"
 
 namespace kvasir::engine {
+namespace {
+
+constexpr size_t kRetainedMax = 256;
+
+}  // namespace
 
 base::Result<std::unique_ptr<Engine>> Engine::create(const EngineParts& parts,
                                                      const kv::CacheOptions& cache,
                                                      const sched::SchedulerLimits& limits) {
   std::unique_ptr<Engine> engine(new Engine(parts, limits));
   engine->sequence_tokens_max_ = cache.sequence_tokens_max;
-  ASSIGN_OR_RETURN(engine->cache_, kv::Cache::create(cache));
-  engine->scheduler_ = std::make_unique<sched::Scheduler>(limits, *engine->cache_);
+  kv::CacheOptions options = cache;
+  options.step_tokens_max = limits.prefill_chunk;
+  ASSIGN_OR_RETURN(engine->cache_, kv::Cache::create(options));
+  engine->scheduler_ = std::make_unique<sched::Scheduler>(limits, *engine->cache_, *parts.clock);
   const size_t vocab = parts.model->vocab_size();
   const size_t rows = limits.logit_rows_max;
   ASSIGN_OR_RETURN(engine->logits_memory_,
@@ -35,8 +42,9 @@ Engine::Engine(const EngineParts& parts, const sched::SchedulerLimits& limits)
   batch_tokens_.reserve(limits.rows_max());
   batch_sequences_.reserve(limits.sequences_max);
   batch_logit_rows_.reserve(limits.logit_rows_max);
-  // Each logit row gives one event, and each sequence may end.
-  outbox_.reserve(size_t{limits.logit_rows_max} + 2 * size_t{limits.sequences_max});
+  // Each logit row gives one event and one for each fork, and each sequence may end.
+  outbox_.reserve(size_t{limits.logit_rows_max} + 2 * size_t{limits.requests_max});
+  retained_.reserve(kRetainedMax);
 }
 
 base::Status Engine::check(const Request& request) const {
@@ -57,15 +65,18 @@ base::Status Engine::check(const Request& request) const {
         "for fewer tokens",
         request.tokens.size(), request.max_tokens, sequence_tokens_max_));
   }
-  if (cache_->admission(static_cast<uint32_t>(wanted)) == kv::Admission::kNever) {
-    const kv::CacheStats stats = cache_->stats();
+  if (!cache_->can_ever_fit(static_cast<uint32_t>(wanted))) {
     return base::bad_input(fmt::format(
         "{} prompt tokens and {} to generate need more than the KV budget of {} blocks of {} "
         "tokens; raise --kv-memory or ask for fewer tokens",
-        request.tokens.size(), request.max_tokens, stats.pool.blocks_capacity,
+        request.tokens.size(), request.max_tokens, cache_->blocks_capacity(),
         cache_->layout().block_tokens()));
   }
-  RETURN_IF_ERROR(check_conversation(request));
+  if (request.choices == 0 || request.choices > kChoicesMax ||
+      request.choices > limits_.requests_max) {
+    return base::bad_input(fmt::format("{} choices; ask for 1 to {}", request.choices,
+                                       std::min(kChoicesMax, limits_.requests_max)));
+  }
   if (request.top_logprobs > kTopLogprobsMax) {
     return base::bad_input(
         fmt::format("top_logprobs is {}; give at most {}", request.top_logprobs, kTopLogprobsMax));
@@ -73,112 +84,76 @@ base::Status Engine::check(const Request& request) const {
   return sample::check(request.sampling, vocab);
 }
 
-// Open conversations hold their blocks for good, so what does not fit beside them never will.
-base::Status Engine::check_conversation(const Request& request) const {
-  if (request.conversation.has_value()) {
-    if (find_conversation(*request.conversation) != nullptr) return {};
-    return base::bad_input("no such conversation; open one first");
-  }
-  uint64_t held = 0;
-  for (const Conversation& conversation : conversations_) {
-    held += conversation.lease.has_value() ? 1 : 0;
-  }
-  const uint64_t blocks_held = held * cache_->blocks_needed(conversation_tokens_max());
-  const auto tokens = static_cast<uint32_t>(request.tokens.size() + request.max_tokens);
-  const uint64_t capacity = cache_->stats().pool.blocks_capacity;
-  if (blocks_held + cache_->blocks_needed(tokens) <= capacity) return {};
-  return base::bad_input(fmt::format(
-      "open conversations hold {} of the {} blocks of the KV cache; close one or raise --kv-memory",
-      blocks_held, capacity));
-}
-
 bool Engine::can_submit(const Request& request) const {
-  if (scheduler_->full()) return false;
-  if (!request.conversation.has_value()) return true;
-  const Conversation* conversation = find_conversation(*request.conversation);
-  return conversation != nullptr && conversation->lease.has_value();
+  return scheduler_->has_room(request.choices);
 }
 
 SequenceId Engine::submit(Request request) {
   CHECK(can_submit(request));
   const auto prompt_tokens = static_cast<uint32_t>(request.tokens.size());
-  sched::SequenceSpec spec{.prompt_tokens = prompt_tokens,
-                           .tokens_max = prompt_tokens + request.max_tokens,
-                           .score_prompt = request.score_prompt};
-  std::optional<kv::Lease> lease;
-  if (request.conversation.has_value()) {
-    Conversation& conversation = conversation_of(*request.conversation);
-    spec.tokens_cached = truncate_to_common_prefix(conversation, request.tokens);
-    lease = std::exchange(conversation.lease, std::nullopt);
-  }
-  const sched::Slot slot = scheduler_->add(spec, std::move(lease));
+  const sched::Slot slot = scheduler_->add({.tokens = std::move(request.tokens),
+                                            .tokens_max = prompt_tokens + request.max_tokens,
+                                            .domain = request.domain,
+                                            .retention = request.retention,
+                                            .priority = request.priority,
+                                            .reads_cache = request.reads_cache,
+                                            .score_prompt = request.score_prompt,
+                                            .forks = request.choices - 1});
   Running& running = running_of(slot);
   CHECK(!running.used);
-  request.tokens.reserve(size_t{prompt_tokens} + request.max_tokens);
+  const bool digests = request.digest_logits;
   running = {.id = SequenceId{next_id_++},
              .used = true,
-             .request = std::move(request),
+             .request = std::make_shared<const Request>(std::move(request)),
              .prompt_tokens = prompt_tokens,
-             .stats = {.prompt_tokens = prompt_tokens,
-                       .tokens_cached = spec.tokens_cached,
-                       .submitted_us = parts_.clock->now_us()}};
-  if (running.request.digest_logits) running.digest = &digests_[sched::index_of(slot)];
+             .stats = {.prompt_tokens = prompt_tokens, .submitted_us = parts_.clock->now_us()}};
+  if (digests) running.digest = &digests_[sched::index_of(slot)];
   return running.id;
 }
 
-std::optional<ConversationId> Engine::open_conversation() {
-  if (cache_->admission(conversation_tokens_max()) != kv::Admission::kNow) return std::nullopt;
-  const ConversationId id{next_id_++};
-  conversations_.push_back({.id = id, .lease = cache_->open(conversation_tokens_max())});
-  return id;
-}
-
-void Engine::close_conversation(ConversationId id) {
-  CHECK(conversation_of(id).lease.has_value());  // no request of it is running
-  std::erase_if(conversations_, [&](const Conversation& c) { return c.id == id; });
-}
-
-uint32_t Engine::conversation_tokens_max() const {
-  const uint64_t capacity =
-      uint64_t{cache_->stats().pool.blocks_capacity} * cache_->layout().block_tokens();
+uint32_t Engine::sequence_tokens_limit() const {
+  const uint64_t capacity = uint64_t{cache_->blocks_capacity()} * cache_->layout().block_tokens();
   return static_cast<uint32_t>(std::min<uint64_t>(sequence_tokens_max_, capacity));
 }
 
-const Engine::Conversation* Engine::find_conversation(ConversationId id) const {
-  const auto at = std::find_if(conversations_.begin(), conversations_.end(),
-                               [&](const Conversation& c) { return c.id == id; });
-  return at == conversations_.end() ? nullptr : &*at;
-}
-
-Engine::Conversation& Engine::conversation_of(ConversationId id) {
-  const Conversation* conversation = find_conversation(id);
-  CHECK(conversation != nullptr);
-  return const_cast<Conversation&>(*conversation);
-}
-
-//   conversation: 0 ........ common ........ tokens.size()
-//                 |- kept ---|- forgotten --|
-// The prompt's last token is always computed: its logits are wanted.
-uint32_t Engine::truncate_to_common_prefix(Conversation& conversation,
-                                           std::span<const TokenId> prompt) {
-  const auto differ = std::mismatch(conversation.tokens.begin(), conversation.tokens.end(),
-                                    prompt.begin(), prompt.end() - 1);
-  auto common = static_cast<uint32_t>(differ.first - conversation.tokens.begin());
-  if (cache_->mode() == kv::CacheMode::kNone) common = 0;
-  cache_->truncate(*conversation.lease, common);
-  return common;
-}
-
 const RequestStats* Engine::cancel(SequenceId id) {
-  const auto at = std::find_if(running_.begin(), running_.end(),
-                               [&](const Running& r) { return r.used && r.id == id; });
+  const RequestStats* first = nullptr;
+  for (uint32_t i = 0; i < running_.size(); ++i) {
+    if (!running_[i].used || running_[i].id != id) continue;
+    const RequestStats* stats = close(sched::Slot{i});
+    if (first == nullptr) first = stats;
+  }
+  return first;
+}
+
+const RequestStats* Engine::cancel(SequenceId id, uint32_t choice) {
+  const auto at = std::ranges::find_if(running_, [&](const Running& running) {
+    return running.used && running.id == id && running.choice == choice;
+  });
   if (at == running_.end()) return nullptr;
   return close(sched::Slot{static_cast<uint32_t>(at - running_.begin())});
 }
 
+kv::ResetResult Engine::reset_cache() {
+  if (scheduler_->idle()) retained_.clear();
+  return cache_->reset();
+}
+
+// Where nothing can run because blocks are retained for later, those kept longest go first.
+std::span<const sched::PlannedRows> Engine::plan() {
+  const uint64_t now_us = parts_.clock->now_us();
+  std::erase_if(retained_, [&](const Retained& r) { return r.until_us <= now_us; });
+  std::span<const sched::PlannedRows> plan = scheduler_->plan();
+  while (plan.empty() && !scheduler_->idle() && !retained_.empty()) {
+    retained_.erase(retained_.begin());
+    plan = scheduler_->plan();
+  }
+  return plan;
+}
+
 std::span<const Event> Engine::step() {
   outbox_.clear();
-  const std::span<const sched::PlannedRows> plan = scheduler_->plan();
+  const std::span<const sched::PlannedRows> plan = this->plan();
   if (plan.empty()) return {};
   build_batch(plan);
   parts_.model->forward(
@@ -201,10 +176,10 @@ void Engine::build_batch(std::span<const sched::PlannedRows> plan) {
   batch_logit_rows_.clear();
   for (const sched::PlannedRows& rows : plan) {
     Running& running = running_of(rows.slot);
-    if (!running.stats.admitted_us) running.stats.admitted_us = parts_.clock->now_us();
+    if (!running.stats.admitted_us) note_admission(rows.slot);
     const auto first_row = static_cast<uint32_t>(batch_tokens_.size());
-    const auto begin = running.request.tokens.begin() + rows.first_position;
-    batch_tokens_.insert(batch_tokens_.end(), begin, begin + rows.tokens);
+    const auto tokens = scheduler_->tokens(rows.slot).subspan(rows.first_position, rows.tokens);
+    batch_tokens_.insert(batch_tokens_.end(), tokens.begin(), tokens.end());
     batch_sequences_.push_back({.view = cache_->view(scheduler_->lease(rows.slot)),
                                 .first_row = first_row,
                                 .tokens = rows.tokens,
@@ -219,6 +194,15 @@ void Engine::build_batch(std::span<const sched::PlannedRows> plan) {
   CHECK(batch_logit_rows_.size() <= limits_.logit_rows_max);
 }
 
+void Engine::note_admission(sched::Slot slot) {
+  Running& running = running_of(slot);
+  RequestStats& stats = running.stats;
+  stats.admitted_us = parts_.clock->now_us();
+  stats.match = *scheduler_->stats_of(slot).match;
+  stats.tokens_cached = stats.match.tokens_cached;
+  running.prompt_reached = stats.tokens_cached;
+}
+
 void Engine::finish_rows(const sched::PlannedRows& rows, model::SequenceRows& computed,
                          uint32_t first_logit_row) {
   Running& running = running_of(rows.slot);
@@ -227,17 +211,45 @@ void Engine::finish_rows(const sched::PlannedRows& rows, model::SequenceRows& co
   running.stats.pairs_computed += pairs;
   pairs_computed_ += pairs;
   const uint32_t prompt_end = std::min(rows.first_position + rows.tokens, running.prompt_tokens);
-  const uint32_t prompt_rows = prompt_end - std::min(prompt_end, rows.first_position);
+  const uint32_t prompt_rows = prompt_end - std::min(prompt_end, running.prompt_reached);
+  running.prompt_reached += prompt_rows;
+  running.stats.prompt_tokens_computed += prompt_rows;
   prompt_tokens_computed_ += prompt_rows;
-  if (running.stats.tokens_generated == 0) running.stats.prompt_tokens_computed += prompt_rows;
   scheduler_->complete(rows);
   if (rows.scores) score_rows(rows, first_logit_row);
   if (!rows.samples) return;
-  if (running.request.max_tokens == 0) {
+  if (running.request->max_tokens == 0) {
     finish(rows.slot, FinishReason::kLength);
     return;
   }
-  sample_row(rows, logits_.row(rows.scores ? first_logit_row + rows.tokens - 1 : first_logit_row));
+  const std::span<const float> logits =
+      logits_.row(rows.scores ? first_logit_row + rows.tokens - 1 : first_logit_row);
+  start_choices(rows.slot);
+  const SequenceId id = running.id;
+  sample_row(rows.slot, logits);
+  for (uint32_t i = 0; started_choices_ > 0 && i < running_.size(); ++i) {
+    if (!running_[i].used || running_[i].id != id || running_[i].choice == 0) continue;
+    sample_row(sched::Slot{i}, logits);
+    --started_choices_;
+  }
+}
+
+// The prompt is computed: every further choice begins as a fork of the first and draws its own
+// first token from the same logits.
+void Engine::start_choices(sched::Slot slot) {
+  started_choices_ = 0;
+  while (!scheduler_->forks(slot).empty()) {
+    const sched::Slot fork = scheduler_->forks(slot).back();
+    scheduler_->fork(slot, fork);
+    const Running& first = running_of(slot);
+    Running& running = running_of(fork);
+    CHECK(!running.used);
+    running = first;
+    running.choice = ++started_choices_;
+    running.stats.pairs_computed = 0;
+    running.stats.prompt_tokens_computed = 0;
+    if (first.digest != nullptr) running.digest = &digests_[sched::index_of(fork)];
+  }
 }
 
 void Engine::score_rows(const sched::PlannedRows& rows, uint32_t first_logit_row) {
@@ -249,44 +261,44 @@ void Engine::score_rows(const sched::PlannedRows& rows, uint32_t first_logit_row
     event.token = static_cast<TokenId>(parts_.kernels->arg_max(logits));
     event.logits = logits;
     const size_t next = event.position + 1;
-    if (next < running.request.tokens.size()) {
-      event.logprob = sampler_.logprob_of(logits, running.request.tokens[next]);
-    }
+    const std::span<const TokenId> tokens = scheduler_->tokens(rows.slot);
+    if (next < tokens.size()) event.logprob = sampler_.logprob_of(logits, tokens[next]);
     event.top_count = static_cast<uint32_t>(
-        sampler_.top_logprobs(logits, std::span(event.top).first(running.request.top_logprobs)));
+        sampler_.top_logprobs(logits, std::span(event.top).first(running.request->top_logprobs)));
   }
 }
 
-void Engine::sample_row(const sched::PlannedRows& rows, std::span<const float> logits) {
-  Running& running = running_of(rows.slot);
-  Request& request = running.request;
+void Engine::sample_row(sched::Slot slot, std::span<const float> logits) {
+  Running& running = running_of(slot);
+  const Request& request = *running.request;
+  const std::span<const TokenId> tokens = scheduler_->tokens(slot);
   if (running.digest != nullptr) running.digest->update(std::as_bytes(logits));
 
   Event& event = emit(Event::Kind::kToken, running);
-  event.position = static_cast<uint32_t>(request.tokens.size());
+  event.position = static_cast<uint32_t>(tokens.size());
   event.top_count = static_cast<uint32_t>(
       sampler_.top_logprobs(logits, std::span(event.top).first(request.top_logprobs)));
   const std::optional<TokenId> token = sampler_.choose(
-      logits, request.sampling, {.tokens = request.tokens, .prompt_tokens = running.prompt_tokens});
+      logits, request.sampling,
+      {.tokens = tokens, .prompt_tokens = running.prompt_tokens, .choice = running.choice});
   if (!token.has_value()) {
     outbox_.pop_back();
-    finish(rows.slot, FinishReason::kModelFailed);
+    finish(slot, FinishReason::kModelFailed);
     return;
   }
   event.token = *token;
   if (request.logprobs) event.logprob = sampler_.logprob_of(logits, *token);
-  request.tokens.push_back(*token);
   ++running.stats.tokens_generated;
   if (running.stats.first_token_us == 0) running.stats.first_token_us = parts_.clock->now_us();
 
   const bool ends = std::find(request.end_tokens.begin(), request.end_tokens.end(), *token) !=
                     request.end_tokens.end();
   if (ends) {
-    finish(rows.slot, FinishReason::kStop);
+    finish(slot, FinishReason::kStop);
   } else if (running.stats.tokens_generated == request.max_tokens) {
-    finish(rows.slot, FinishReason::kLength);
+    finish(slot, FinishReason::kLength);
   } else {
-    scheduler_->append_token(rows.slot);
+    scheduler_->append_token(slot, *token);
   }
 }
 
@@ -296,19 +308,15 @@ void Engine::finish(sched::Slot slot, FinishReason reason) {
   event.stats = close(slot);
 }
 
-// Frees everything the request held; its statistics stay readable until the next step.
+// Frees everything the answer held; its statistics stay readable until the next step.
 const RequestStats* Engine::close(sched::Slot slot) {
   Running& running = running_of(slot);
   CHECK(running.used);
-  const uint32_t computed = scheduler_->tokens_computed(slot);
-  std::optional<kv::Lease> lease = scheduler_->remove(slot);
-  if (running.request.conversation.has_value()) {
-    Conversation& conversation = conversation_of(*running.request.conversation);
-    conversation.lease = std::move(lease);
-    conversation.tokens = std::move(running.request.tokens);
-    conversation.tokens.resize(computed);
-  }
+  retain(slot);
   RequestStats& stats = running.stats;
+  stats.preemptions = scheduler_->stats_of(slot).preemptions;
+  stats.promise_wait_us = scheduler_->stats_of(slot).promise_wait_us;
+  scheduler_->remove(slot);
   stats.finished_us = parts_.clock->now_us();
   if (stats.first_token_us == 0) stats.first_token_us = stats.finished_us;
   if (running.digest != nullptr) stats.logits_digest = running.digest->finish();
@@ -317,11 +325,21 @@ const RequestStats* Engine::close(sched::Slot slot) {
   return &finished_stats_[sched::index_of(slot)];
 }
 
+void Engine::retain(sched::Slot slot) {
+  const uint64_t retain_us = running_of(slot).request->retain_us;
+  if (retain_us == 0 || !scheduler_->is_running(slot)) return;
+  if (retained_.size() == kRetainedMax) retained_.erase(retained_.begin());
+  if (std::optional<kv::Pin> pin = cache_->pin(scheduler_->lease(slot))) {
+    retained_.push_back({*std::move(pin), parts_.clock->now_us() + retain_us});
+  }
+}
+
 Event& Engine::emit(Event::Kind kind, const Running& running) {
   CHECK(outbox_.size() < outbox_.capacity());
   Event& event = outbox_.emplace_back();
   event.kind = kind;
   event.sequence = running.id;
+  event.choice = running.choice;
   return event;
 }
 
@@ -332,6 +350,7 @@ base::Result<std::unique_ptr<model::Model>> create_transformer(
 
 EngineStats Engine::stats() const {
   return {.cache = cache_->stats(),
+          .scheduler = scheduler_->stats(),
           .running = scheduler_->running(),
           .waiting = scheduler_->waiting(),
           .pairs_computed = pairs_computed_,

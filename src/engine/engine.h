@@ -2,7 +2,7 @@
 // model, the cache and the scheduler are used from here and from nowhere else.
 //
 // Thread: one thread calls everything. It must live in base::ScopedFpEnv.
-// Allocates: create(), submit() and open_conversation(); step() never.
+// Allocates: create() and submit(); step() never.
 #pragma once
 
 #include <memory>
@@ -31,6 +31,7 @@ struct EngineParts {
 
 struct EngineStats {
   kv::CacheStats cache;
+  sched::SchedulerStats scheduler;
   uint32_t running = 0;
   uint32_t waiting = 0;
   uint64_t pairs_computed = 0;
@@ -48,23 +49,23 @@ class Engine {
   // Error: the first thing wrong with the request: token ids, lengths, sampling values, or more
   // tokens than the cache can ever hold.
   base::Status check(const Request& request) const;
-  // Whether submit() may be called now: the queue has room, and no other request of the same
-  // conversation is in the engine. If not, try again when something has finished.
+  // Whether submit() may be called now: the queue has room. If not, try again when something has
+  // finished.
   bool can_submit(const Request& request) const;
   // Takes a request in. Requires: check() passed, can_submit().
   SequenceId submit(Request request);
 
-  // A conversation keeps its keys and values between requests: the next turn computes only what
-  // follows the first token that differs. One request of a conversation runs at a time.
-  // nullopt: no room in the cache for another one now.
-  std::optional<ConversationId> open_conversation();
-  void close_conversation(ConversationId id);
-  // Longest prompt plus answer a conversation can hold.
-  uint32_t conversation_tokens_max() const;
+  // Longest prompt plus answer that can run.
+  uint32_t sequence_tokens_limit() const;
 
   // Ends a request at once, whatever its state; returns what it has cost so far, valid until the
   // next step. nullptr: no such request (it has finished).
   const RequestStats* cancel(SequenceId id);
+  // The same for one of its choices.
+  const RequestStats* cancel(SequenceId id, uint32_t choice);
+
+  // Forgets everything cached. Refused while requests are in the engine; pins are let go.
+  kv::ResetResult reset_cache();
 
   // One step of all that runs. The events are valid until the next step. Empty and idle(): nothing
   // left to do.
@@ -75,33 +76,34 @@ class Engine {
   void check_invariants() const;
 
  private:
-  // A request between submit() and its end, under its scheduler slot.
+  // One answer between submit() and its end, under its scheduler slot.
   struct Running {
     SequenceId id{};
     bool used = false;
-    Request request;  // request.tokens grows by the answer
+    uint32_t choice = 0;
+    std::shared_ptr<const Request> request;  // of all its choices; its tokens are the scheduler's
     uint32_t prompt_tokens = 0;
+    uint32_t prompt_reached = 0;  // prompt tokens that have been computed or matched once
     base::Sha256* digest = nullptr;
     RequestStats stats;
   };
 
-  // What a conversation holds between its requests.
-  struct Conversation {
-    ConversationId id{};
-    std::vector<TokenId> tokens;     // whose keys and values are in the lease
-    std::optional<kv::Lease> lease;  // nullopt: a request of it is running
+  // A finished request's blocks, kept for a time.
+  struct Retained {
+    kv::Pin pin;
+    uint64_t until_us = 0;
   };
 
   Engine(const EngineParts& parts, const sched::SchedulerLimits& limits);
-  base::Status check_conversation(const Request& request) const;
-  const Conversation* find_conversation(ConversationId id) const;
-  Conversation& conversation_of(ConversationId id);
-  uint32_t truncate_to_common_prefix(Conversation& conversation, std::span<const TokenId> prompt);
+  std::span<const sched::PlannedRows> plan();
   void build_batch(std::span<const sched::PlannedRows> plan);
   void finish_rows(const sched::PlannedRows& rows, model::SequenceRows& computed,
                    uint32_t first_logit_row);
   void score_rows(const sched::PlannedRows& rows, uint32_t first_logit_row);
-  void sample_row(const sched::PlannedRows& rows, std::span<const float> logits);
+  void note_admission(sched::Slot slot);
+  void start_choices(sched::Slot slot);
+  void sample_row(sched::Slot slot, std::span<const float> logits);
+  void retain(sched::Slot slot);
   void finish(sched::Slot slot, FinishReason reason);
   const RequestStats* close(sched::Slot slot);
   Running& running_of(sched::Slot slot) { return running_[sched::index_of(slot)]; }
@@ -112,7 +114,7 @@ class Engine {
   uint32_t sequence_tokens_max_ = 0;
   std::unique_ptr<kv::Cache> cache_;
   std::unique_ptr<sched::Scheduler> scheduler_;  // after the cache: it holds leases
-  std::vector<Conversation> conversations_;      // after the cache, too
+  std::vector<Retained> retained_;               // after the cache: the pins point to it
   sample::Sampler sampler_;
   base::AlignedBuffer logits_memory_;
   base::Span2D<float> logits_;         // [logit_rows_max, vocab]
@@ -122,6 +124,7 @@ class Engine {
   uint64_t pairs_computed_ = 0;
   uint64_t prompt_tokens_computed_ = 0;
   uint64_t steps_ = 0;
+  uint32_t started_choices_ = 0;  // forks whose first token is still to be drawn
 
   // The step being made.
   std::vector<TokenId> batch_tokens_;

@@ -4,7 +4,8 @@
 //   block:  layer 0                              | layer 1 | ...  (padded to 64 bytes)
 //           head 0: K tile, V tile | head 1 ...  |
 //
-// A KV group is a set of layers whose keys and values live equally long; a llama has one.
+// A KV group is a set of layers whose keys and values live equally long; a llama has one. Every
+// group has blocks of its own size and each sequence one block table per group.
 //
 // Thread: a value type. Allocates: never.
 #pragma once
@@ -18,11 +19,22 @@
 
 namespace kvasir::kv {
 
+constexpr size_t kGroupsMax = 4;
+
+enum class GroupKind : uint8_t {
+  kFull,           // every later token reads it
+  kSlidingWindow,  // only the next `window_tokens` - 1 tokens read it
+  kCross,          // of the encoder's input: written once, read by every token of the decoder
+};
+
 struct GroupShape {
   uint32_t layers = 0;
   uint32_t kv_heads = 0;
   uint32_t head_dim = 0;
   quant::KvDtype dtype = quant::KvDtype::kBF16;
+  GroupKind kind = GroupKind::kFull;
+  // kSlidingWindow: the row at position p reads positions p - window_tokens + 1 .. p.
+  uint32_t window_tokens = 0;
 };
 
 class BlockLayout {

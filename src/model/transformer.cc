@@ -137,11 +137,12 @@ void Transformer::rotate_and_store(const Batch& batch, uint32_t layer_index) {
                         w.rope_sin.row(row));
 
     const SequenceRows& sequence = batch.sequences[sequence_of_row_[row]];
-    const kv::BlockLayout& layout = *sequence.view.layout;
+    const kv::GroupView& view = sequence.view.groups[0];
+    const kv::BlockLayout& layout = *view.layout;
     const uint32_t position =
         sequence.first_position + static_cast<uint32_t>(row - sequence.first_row);
-    std::byte* block = sequence.view.block_of(position);
-    const uint32_t slot = sequence.view.slot_of(position);
+    std::byte* block = view.block_of(position);
+    const uint32_t slot = view.slot_of(position);
     for (uint32_t head = 0; head < config_.kv_heads; ++head) {
       const size_t column = size_t{head} * config_.head_dim;
       quant::store_key(layout.tile(), w.keys.row(row).subspan(column, config_.head_dim), slot,
@@ -182,11 +183,12 @@ void Transformer::attend(const Batch& batch, uint32_t layer_index) {
   const uint32_t group = config_.heads_per_kv_head();
   const auto run_item = [&](const AttentionItem& item) {
     const SequenceRows& sequence = batch.sequences[item.sequence];
-    const kv::BlockLayout& layout = *sequence.view.layout;
+    const kv::GroupView& view = sequence.view.groups[0];
+    const kv::BlockLayout& layout = *view.layout;
     const size_t row = sequence.first_row + item.first_token;
     const size_t column = size_t{item.kv_head} * group * config_.head_dim;
     kernels_.attend({.tile = layout.tile(),
-                     .blocks = sequence.view.blocks.data(),
+                     .blocks = view.blocks.data(),
                      .key_offset = layout.key_offset(layer_index, item.kv_head),
                      .value_offset = layout.value_offset(layer_index, item.kv_head),
                      .first_position = sequence.first_position + item.first_token,

@@ -30,6 +30,7 @@ struct TokenLogprob {
 struct History {
   std::span<const TokenId> tokens;
   size_t prompt_tokens = 0;
+  uint32_t choice = 0;  // which of several answers to one prompt
 };
 
 class Sampler {

@@ -6,101 +6,317 @@
 #include "base/check.h"
 
 namespace kvasir::sched {
+namespace {
 
-Scheduler::Scheduler(const SchedulerLimits& limits, kv::Cache& cache)
-    : limits_(limits), cache_(cache), sequences_(limits.requests_max) {
+// Blocks left free when a sequence is admitted beside others, as a share of all: room for the
+// others to grow before anyone must be preempted.
+constexpr uint32_t kWatermarkShare = 32;
+// How much longer than computing a prefix itself a request waits for another to compute it.
+constexpr double kPromisePatience = 1.5;
+constexpr double kSpeedSmoothing = 0.2;
+
+}  // namespace
+
+Scheduler::Scheduler(const SchedulerLimits& limits, kv::Cache& cache, const base::Clock& clock)
+    : limits_(limits), cache_(cache), clock_(clock), sequences_(limits.requests_max) {
   CHECK(limits.sequences_max > 0);
   CHECK(limits.requests_max >= limits.sequences_max);
   CHECK(limits.prefill_chunk > 0);
   CHECK(limits.logit_rows_max >= limits.sequences_max);
   free_slots_.reserve(limits.requests_max);
   for (uint32_t i = limits.requests_max; i-- > 0;) free_slots_.push_back(Slot{i});
-  waiting_.resize(limits.requests_max);
+  waiting_.reserve(limits.requests_max);
   running_.reserve(limits.sequences_max);
   plan_.reserve(limits.sequences_max);
 }
 
-Slot Scheduler::add(const SequenceSpec& spec, std::optional<kv::Lease> lease) {
-  CHECK(!full());
-  CHECK(spec.tokens_cached < spec.prompt_tokens);  // the last row must be computed for its logits
-  CHECK(spec.tokens_max >= spec.prompt_tokens);
-  CHECK(lease.has_value() || spec.tokens_cached == 0);
-  CHECK(lease.has_value() || cache_.admission(spec.tokens_max) != kv::Admission::kNever);
-  const Slot slot = free_slots_.back();
-  free_slots_.pop_back();
-  Sequence& sequence = sequences_[index_of(slot)];
-  CHECK(!sequence.used);
-  sequence = {.spec = spec,
-              .tokens = spec.prompt_tokens,
-              .computed = spec.tokens_cached,
-              .used = true,
-              .lease = std::move(lease)};
-  waiting_[(waiting_first_ + waiting_count_) % limits_.requests_max] = slot;
-  ++waiting_count_;
+Slot Scheduler::add(SequenceSpec spec) {
+  CHECK(has_room(1 + spec.forks));
+  CHECK(!spec.tokens.empty());
+  CHECK(spec.tokens_max >= spec.tokens.size());
+  CHECK(cache_.can_ever_fit(spec.tokens_max));
+  const Slot slot = claim_slot(spec.tokens_max);
+  Sequence& sequence = sequence_of(slot);
+  for (uint32_t i = 0; i < spec.forks; ++i) sequence.forks.push_back(claim_slot(spec.tokens_max));
+  sequence.tokens = std::move(spec.tokens);
+  sequence.tokens.reserve(spec.tokens_max);
+  sequence.prompt_tokens = sequence.size();
+  sequence.domain = spec.domain;
+  sequence.retention = spec.retention;
+  sequence.priority = spec.priority;
+  sequence.reads_cache = spec.reads_cache;
+  sequence.score_prompt = spec.score_prompt;
+  sequence.arrival = ++arrivals_;
+  sequence.places = std::min(1 + spec.forks, limits_.sequences_max);
+  sequence.state = State::kWaiting;
+  insert_in_order(waiting_, slot);
   return slot;
 }
 
-std::optional<kv::Lease> Scheduler::remove(Slot slot) {
-  Sequence& sequence = sequence_of(slot);
-  if (sequence.running) {
-    const auto at = std::find(running_.begin(), running_.end(), slot);
-    CHECK(at != running_.end());
-    running_.erase(at);
-  } else {
-    leave_queue(slot);
-  }
-  std::optional<kv::Lease> lease = std::move(sequence.lease);
+Slot Scheduler::claim_slot(uint32_t tokens_max) {
+  const Slot slot = free_slots_.back();
+  free_slots_.pop_back();
+  Sequence& sequence = sequences_[index_of(slot)];
+  CHECK(sequence.state == State::kUnused);
   sequence = {};
-  free_slots_.push_back(slot);
-  return lease;
+  sequence.state = State::kIdle;
+  sequence.tokens_max = tokens_max;
+  sequence.tokens.reserve(tokens_max);
+  return slot;
 }
 
-void Scheduler::leave_queue(Slot slot) {
-  uint32_t kept = 0;
-  for (uint32_t i = 0; i < waiting_count_; ++i) {
-    const Slot other = waiting_[(waiting_first_ + i) % limits_.requests_max];
-    if (other != slot) waiting_[(waiting_first_ + kept++) % limits_.requests_max] = other;
+void Scheduler::fork(Slot parent_slot, Slot target_slot) {
+  retire(target_slot);
+  Sequence& parent = sequence_of(parent_slot);
+  Sequence& target = sequence_of(target_slot);
+  if (std::erase(parent.forks, target_slot) > 0 && parent.places > 1) --parent.places;
+  target.tokens.assign(parent.tokens.begin(), parent.tokens.end());
+  target.prompt_tokens = parent.prompt_tokens;
+  target.domain = parent.domain;
+  target.retention = parent.retention;
+  target.priority = parent.priority;
+  target.arrival = parent.arrival;
+  target.reads_cache = parent.reads_cache;
+  target.prompt_scored = true;
+  target.counted = true;
+  target.stats.match = parent.stats.match;
+  if (parent.state == State::kRunning && running_.size() < limits_.sequences_max) {
+    target.lease = cache_.fork(*parent.lease);
   }
-  CHECK(kept + 1 == waiting_count_);
-  waiting_count_ = kept;
+  target.computed = target.lease ? parent.computed : 0;
+  target.state = target.lease ? State::kRunning : State::kWaiting;
+  insert_in_order(target.lease ? running_ : waiting_, target_slot);
+}
+
+void Scheduler::retire(Slot slot) {
+  Sequence& sequence = sequence_of(slot);
+  CHECK(!sequence.reservation);
+  leave_lists(slot);
+  if (sequence.lease) cache_.discard(*std::exchange(sequence.lease, std::nullopt));
+  sequence.state = State::kIdle;
+  sequence.computed = 0;
+  sequence.protected_until = 0;
+}
+
+void Scheduler::remove(Slot slot) {
+  Sequence& sequence = sequence_of(slot);
+  CHECK(!sequence.reservation);
+  leave_lists(slot);
+  const std::vector<Slot> forks = std::move(sequence.forks);
+  sequence = {};
+  free_slots_.push_back(slot);
+  for (const Slot fork : forks) remove(fork);
+}
+
+void Scheduler::leave_lists(Slot slot) {
+  const State state = sequence_of(slot).state;
+  if (state == State::kWaiting) CHECK(std::erase(waiting_, slot) == 1);
+  if (state == State::kRunning) CHECK(std::erase(running_, slot) == 1);
 }
 
 std::span<const PlannedRows> Scheduler::plan() {
-  admit();
+  now_us_ = clock_.now_us();
+  cache_.set_now(now_us_);
   plan_.clear();
-  logit_rows_left_ = limits_.logit_rows_max;
-  for (const Slot slot : running_) {
-    const Sequence& sequence = sequence_of(slot);
-    if (sequence.tokens - sequence.computed == 1) plan_rows(slot, 1);
-  }
-  uint32_t budget = limits_.prefill_chunk;
-  for (const Slot slot : running_) {
-    const Sequence& sequence = sequence_of(slot);
-    const uint32_t pending = sequence.tokens - sequence.computed;
-    if (pending <= 1) continue;
-    if (budget == 0 || logit_rows_left_ == 0) break;  // nobody overtakes
-    uint32_t tokens = std::min(pending, budget);
-    if (sequence.scoring()) tokens = std::min(tokens, logit_rows_left_);
-    plan_rows(slot, tokens);
-    budget -= tokens;
-  }
+  prefill_left_ = limits_.prefill_chunk;
+  logit_rows_left_ = limits_.logit_rows_max - running();
+  rows_planned_ = 0;
+  plan_running();
+  plan_waiting();
+  stats_.running_peak = std::max(stats_.running_peak, running());
   return plan_;
 }
 
-void Scheduler::complete(const PlannedRows& rows) {
-  Sequence& sequence = sequence_of(rows.slot);
-  CHECK(sequence.computed == rows.first_position);
-  sequence.computed += rows.tokens;
-  CHECK(sequence.computed <= sequence.tokens);
-  sequence.prompt_scored |= sequence.computed >= sequence.spec.prompt_tokens;
+// Whoever is preempted stands behind the one it is preempted for: its rows are not planned yet.
+void Scheduler::plan_running() {
+  for (size_t i = 0; i < running_.size(); ++i) {
+    const Slot slot = running_[i];
+    while (plan_rows(slot) == Try::kNoBlocks) {
+      if (!preempt_for(slot)) break;  // it keeps its blocks and tries again in the next step
+    }
+  }
 }
 
-void Scheduler::append_token(Slot slot) {
+Scheduler::Try Scheduler::plan_rows(Slot slot) {
   Sequence& sequence = sequence_of(slot);
-  CHECK(sequence.computed == sequence.tokens);
-  CHECK(sequence.tokens < sequence.spec.tokens_max);
-  ++sequence.tokens;
-  if (cache_.mode() == kv::CacheMode::kNone) {
+  const uint32_t pending = sequence.size() - sequence.computed;
+  if (pending == 0) return Try::kPlanned;  // its logits are known, the next token is not
+  const bool scores = sequence.scoring();
+  uint32_t tokens = pending;
+  if (pending > 1) tokens = std::min(tokens, prefill_left_);
+  if (scores) tokens = std::min(tokens, logit_rows_left_ + 1);  // one row of logits is its own
+  if (tokens == 0) return Try::kNoBudget;
+  const uint32_t end = sequence.computed + tokens;
+  sequence.reservation = cache_.reserve(*sequence.lease, end, kept_back_for_others(slot));
+  if (!sequence.reservation) return Try::kNoBlocks;
+  if (pending > 1) prefill_left_ -= tokens;
+  if (scores) logit_rows_left_ -= tokens - 1;
+  rows_planned_ += tokens;
+  plan_.push_back({.slot = slot,
+                   .first_position = sequence.computed,
+                   .tokens = tokens,
+                   .samples = end == sequence.size(),
+                   .scores = scores});
+  return Try::kPlanned;
+}
+
+// Takes the blocks of the last in order that may be preempted and stands behind `slot`.
+bool Scheduler::preempt_for(Slot slot) {
+  for (size_t i = running_.size(); i-- > 0 && running_[i] != slot;) {
+    const Slot victim = running_[i];
+    if (is_protected(sequence_of(victim))) continue;
+    preempt(victim);
+    return true;
+  }
+  return false;
+}
+
+void Scheduler::preempt(Slot slot) {
+  Sequence& sequence = sequence_of(slot);
+  leave_lists(slot);
+  sequence.lease.reset();
+  sequence.state = State::kWaiting;
+  sequence.computed = 0;
+  sequence.protected_until = sequence.size();
+  ++sequence.stats.preemptions;
+  ++stats_.preemptions;
+  insert_in_order(waiting_, slot);
+}
+
+// It has been preempted and has gained no token since.
+bool Scheduler::is_protected(const Sequence& sequence) const {
+  return sequence.size() <= sequence.protected_until;
+}
+
+// Blocks that sequences which may not be preempted still need to get on.
+uint32_t Scheduler::kept_back_for_others(Slot slot) const {
+  uint32_t blocks = 0;
+  for (const Slot other : running_) {
+    if (other == slot || !is_protected(sequence_of(other))) continue;
+    blocks += blocks_to_come(sequence_of(other));
+  }
+  return blocks;
+}
+
+// Until everything known of the sequence is computed; one more for a shared block it must copy.
+uint32_t Scheduler::blocks_to_come(const Sequence& sequence) const {
+  const uint32_t wanted = cache_.blocks_for(sequence.size());
+  const uint32_t held = cache_.blocks_held(*sequence.lease);
+  const bool copies = sequence.computed < sequence.size() &&
+                      sequence.computed % cache_.layout().block_tokens() > 0;
+  return wanted - std::min(wanted, held) + (copies ? 1 : 0);
+}
+
+void Scheduler::plan_waiting() {
+  for (size_t i = 0; i < waiting_.size();) {
+    const Slot slot = waiting_[i];
+    Sequence& sequence = sequence_of(slot);
+    if (prefill_left_ == 0 || logit_rows_left_ == 0) return;
+    if (places_running() + sequence.places > limits_.sequences_max) return;
+    if (sequence.awaited && cache_.is_promised(*sequence.awaited) && !patience_ends(sequence)) {
+      ++i;
+      continue;
+    }
+    const kv::Probe probe = cache_.probe(cache_spec(sequence));
+    if (waits_for_promise(sequence, probe)) {
+      ++i;
+      continue;
+    }
+    if (!fits(probe) || !admit(slot)) return;  // nobody overtakes it
+    plan_rows(slot);
+  }
+}
+
+// Whether a sequence may join: its whole prompt must fit beside what running prompts still need.
+bool Scheduler::fits(const kv::Probe& probe) const {
+  const uint32_t available = cache_.blocks_available();
+  if (cache_.mode() == kv::CacheMode::kContiguous) return true;  // open() knows
+  if (running_.empty()) return available >= probe.blocks_wanted;
+  uint64_t wanted = uint64_t{probe.blocks_wanted} + cache_.blocks_capacity() / kWatermarkShare + 1;
+  for (const Slot slot : running_) wanted += blocks_to_come(sequence_of(slot));
+  return available >= wanted;
+}
+
+bool Scheduler::admit(Slot slot) {
+  Sequence& sequence = sequence_of(slot);
+  std::optional<kv::Opened> opened = cache_.open(cache_spec(sequence));
+  if (!opened) return false;
+  leave_lists(slot);
+  sequence.lease.emplace(std::move(opened->lease));
+  sequence.computed = opened->match.tokens_cached;
+  sequence.state = State::kRunning;
+  if (!sequence.counted) sequence.stats.match = opened->match;
+  sequence.counted = true;
+  stop_waiting(sequence);
+  insert_in_order(running_, slot);
+  --logit_rows_left_;
+  return true;
+}
+
+// A promise of a running sequence is worth waiting for, but not for ever.
+bool Scheduler::waits_for_promise(Sequence& sequence, const kv::Probe& probe) {
+  if (!probe.promised) return false;
+  if (!sequence.waits_since_us) {
+    sequence.waits_since_us = now_us_;
+    ++stats_.promise_waits;
+  }
+  const uint32_t own_rows = sequence.size() - probe.tokens_cached;
+  sequence.patience_us = static_cast<uint64_t>(kPromisePatience * own_rows * row_us_);
+  if (patience_ends(sequence)) {
+    ++stats_.promise_waits_expired;
+    return false;
+  }
+  sequence.awaited = probe.promised;
+  hurry_owner(*probe.promised, sequence.priority);
+  return true;
+}
+
+bool Scheduler::patience_ends(const Sequence& sequence) const {
+  return row_us_ > 0.0 && now_us_ - *sequence.waits_since_us > sequence.patience_us;
+}
+
+// Whoever computes what a more urgent request waits for is as urgent.
+void Scheduler::hurry_owner(kv::NodeRef promised, int32_t priority) {
+  const auto owner = std::ranges::find_if(running_, [&](Slot slot) {
+    return cache_.has_promised(*sequence_of(slot).lease, promised);
+  });
+  if (owner == running_.end() || sequence_of(*owner).priority >= priority) return;
+  const Slot slot = *owner;
+  running_.erase(owner);
+  sequence_of(slot).priority = priority;
+  insert_in_order(running_, slot);
+}
+
+void Scheduler::stop_waiting(Sequence& sequence) {
+  if (sequence.waits_since_us) {
+    sequence.stats.promise_wait_us += now_us_ - *sequence.waits_since_us;
+  }
+  sequence.waits_since_us.reset();
+  sequence.awaited.reset();
+}
+
+void Scheduler::complete(const PlannedRows& rows) {
+  if (rows_planned_ > 0) {
+    const double us = static_cast<double>(clock_.now_us() - now_us_) / rows_planned_;
+    row_us_ = row_us_ == 0.0 ? us : row_us_ + kSpeedSmoothing * (us - row_us_);
+    rows_planned_ = 0;  // once a step
+  }
+  Sequence& sequence = sequence_of(rows.slot);
+  CHECK(sequence.computed == rows.first_position);
+  CHECK(sequence.reservation);
+  sequence.computed += rows.tokens;
+  CHECK(sequence.computed <= sequence.size());
+  cache_.append(*std::exchange(sequence.reservation, std::nullopt),
+                std::span(sequence.tokens).subspan(rows.first_position, rows.tokens));
+  sequence.prompt_scored |= sequence.computed >= sequence.prompt_tokens;
+}
+
+void Scheduler::append_token(Slot slot, TokenId token) {
+  Sequence& sequence = sequence_of(slot);
+  CHECK(sequence.state != State::kRunning || sequence.computed == sequence.size());
+  CHECK(sequence.size() < sequence.tokens_max);
+  sequence.tokens.push_back(token);
+  if (cache_.mode() == kv::CacheMode::kNone && sequence.lease) {
     // The naive engine remembers nothing: the next token starts from the first one again.
     cache_.truncate(*sequence.lease, 0);
     sequence.computed = 0;
@@ -109,67 +325,64 @@ void Scheduler::append_token(Slot slot) {
 
 const kv::Lease& Scheduler::lease(Slot slot) const {
   const Sequence& sequence = sequence_of(slot);
-  CHECK(sequence.running);
+  CHECK(sequence.state == State::kRunning);
   return *sequence.lease;
 }
 
-uint32_t Scheduler::tokens_computed(Slot slot) const {
-  return sequence_of(slot).computed;
-}
-
 void Scheduler::check_invariants() const {
-  uint32_t used = 0;
-  uint32_t running = 0;
+  std::array<uint32_t, 4> states{};
   for (const Sequence& sequence : sequences_) {
-    CHECK(sequence.used || !sequence.lease.has_value());
-    CHECK(sequence.lease.has_value() || !sequence.running);
-    if (!sequence.used) continue;
-    ++used;
-    running += sequence.running ? 1 : 0;
-    CHECK(sequence.computed <= sequence.tokens);
-    CHECK(sequence.tokens <= sequence.spec.tokens_max);
+    ++states[static_cast<size_t>(sequence.state)];
+    CHECK(sequence.lease.has_value() == (sequence.state == State::kRunning));
+    CHECK(sequence.lease.has_value() || !sequence.reservation);
+    CHECK(sequence.computed <= sequence.size());
+    CHECK(sequence.size() <= sequence.tokens_max);
+    if (sequence.lease) CHECK(cache_.tokens(*sequence.lease) == sequence.computed);
   }
-  CHECK(running == running_.size());
-  CHECK(used == running_.size() + waiting_count_);
-  CHECK(used + free_slots_.size() == sequences_.size());
+  CHECK(states[static_cast<size_t>(State::kUnused)] == free_slots_.size());
+  CHECK(states[static_cast<size_t>(State::kWaiting)] == waiting_.size());
+  CHECK(states[static_cast<size_t>(State::kRunning)] == running_.size());
   CHECK(running_.size() <= limits_.sequences_max);
-}
-
-void Scheduler::admit() {
-  while (waiting_count_ > 0 && running_.size() < limits_.sequences_max) {
-    const Slot slot = waiting_[waiting_first_];
-    Sequence& sequence = sequence_of(slot);
-    if (!sequence.lease.has_value()) {
-      if (cache_.admission(sequence.spec.tokens_max) != kv::Admission::kNow) return;
-      sequence.lease.emplace(cache_.open(sequence.spec.tokens_max));
-    }
-    waiting_first_ = (waiting_first_ + 1) % limits_.requests_max;
-    --waiting_count_;
-    sequence.running = true;
-    running_.push_back(slot);
+  for (const std::vector<Slot>* list : {&waiting_, &running_}) {
+    CHECK(std::ranges::is_sorted(*list, [&](Slot a, Slot b) { return goes_before(a, b); }));
   }
 }
 
-void Scheduler::plan_rows(Slot slot, uint32_t tokens) {
-  const Sequence& sequence = sequence_of(slot);
-  const uint32_t end = sequence.computed + tokens;
-  const bool scores = sequence.scoring();
-  const bool samples = end == sequence.tokens;
-  const uint32_t logit_rows = scores ? tokens : samples ? 1 : 0;
-  CHECK(logit_rows <= logit_rows_left_);
-  logit_rows_left_ -= logit_rows;
-  cache_.grow(*sequence.lease, end);
-  plan_.push_back({.slot = slot,
-                   .first_position = sequence.computed,
-                   .tokens = tokens,
-                   .samples = samples,
-                   .scores = scores});
+kv::SequenceSpec Scheduler::cache_spec(const Sequence& sequence) const {
+  return {.domain = sequence.domain,
+          .prompt = sequence.tokens,
+          .tokens_max = sequence.tokens_max,
+          .retention = sequence.retention,
+          // A prompt that is to be scored is computed whole, once.
+          .reads_cache = sequence.reads_cache && !sequence.scoring(),
+          .counts = !sequence.counted};
+}
+
+bool Scheduler::goes_before(Slot a, Slot b) const {
+  const Sequence& first = sequence_of(a);
+  const Sequence& second = sequence_of(b);
+  if (first.priority != second.priority) return first.priority > second.priority;
+  if (first.arrival != second.arrival) return first.arrival < second.arrival;
+  return a < b;
+}
+
+void Scheduler::insert_in_order(std::vector<Slot>& list, Slot slot) {
+  CHECK(list.size() < list.capacity());
+  const auto place = std::ranges::upper_bound(
+      list, slot, [&](Slot a, Slot b) { return goes_before(a, b); });
+  list.insert(place, slot);
+}
+
+uint32_t Scheduler::places_running() const {
+  uint32_t places = 0;
+  for (const Slot slot : running_) places += sequence_of(slot).places;
+  return places;
 }
 
 const Scheduler::Sequence& Scheduler::sequence_of(Slot slot) const {
   CHECK(index_of(slot) < sequences_.size());
   const Sequence& sequence = sequences_[index_of(slot)];
-  CHECK(sequence.used);
+  CHECK(sequence.state != State::kUnused);
   return sequence;
 }
 

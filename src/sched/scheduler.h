@@ -1,11 +1,16 @@
-// What runs next. Deterministic decisions over sequences, the cache and fixed limits; no time, no
+// What runs next. Deterministic decisions over sequences, the cache, a clock and fixed limits; no
 // randomness, no threads.
 //
-// Policy: every sequence that needs one row (a decode) gets it in every step; what is left of the
-// step goes to the prompts, oldest first, at most `prefill_chunk` tokens a step. Admission is in
-// order of arrival: nobody overtakes.
+// Order: by priority, then by arrival. In that order every running sequence gets its rows: a decode
+// its one row, prompts together at most `prefill_chunk` tokens a step. Slots are reserved for this
+// step only. Where blocks are short, the last in order is preempted: its blocks stay cached until
+// others need them, and it waits to be admitted again. Nobody is preempted twice without having
+// gained a token in between: until then the blocks it still needs are kept back for it.
 //
-// Thread: engine thread only. Allocates: constructor only.
+// Early reuse: a request whose prompt goes on with blocks that a running sequence has promised
+// waits for them, at most 1.5 times what computing them itself would take, holding nothing.
+//
+// Thread: engine thread only. Allocates: constructor and add() only.
 #pragma once
 
 #include <cstdint>
@@ -13,19 +18,20 @@
 #include <span>
 #include <vector>
 
+#include "base/clock.h"
 #include "kv/cache.h"
 
 namespace kvasir::sched {
 
-// Index of a request's place in the scheduler, from add() to remove(); the engine keeps its own
-// state of the request under the same index.
+// Index of a sequence's place in the scheduler, from add() to remove(); the engine keeps its own
+// state of the sequence under the same index.
 enum class Slot : uint32_t {};
 constexpr uint32_t index_of(Slot slot) {
   return static_cast<uint32_t>(slot);
 }
 
 struct SchedulerLimits {
-  uint32_t requests_max = 0;    // waiting and running together
+  uint32_t requests_max = 0;    // sequences waiting and running together
   uint32_t sequences_max = 0;   // running
   uint32_t prefill_chunk = 0;   // prompt tokens of a step
   uint32_t logit_rows_max = 0;  // >= sequences_max
@@ -35,10 +41,14 @@ struct SchedulerLimits {
 
 // What a sequence asks for when it arrives.
 struct SequenceSpec {
-  uint32_t prompt_tokens = 0;  // >= 1
-  uint32_t tokens_max = 0;     // prompt and answer together
-  uint32_t tokens_cached = 0;  // leading prompt tokens that its lease already holds
-  bool score_prompt = false;   // logits of every prompt row, not only of the last
+  std::vector<TokenId> tokens;  // the prompt: at least one
+  uint32_t tokens_max = 0;      // prompt and answer together
+  kv::CacheDomain domain;
+  kv::Retention retention = kv::Retention::kNormal;
+  int32_t priority = 0;       // higher goes first
+  bool reads_cache = true;    // false: computes its whole prompt, but publishes it
+  bool score_prompt = false;  // logits of every prompt row, not only of the last
+  uint32_t forks = 0;         // sequences that will be forked from it
 };
 
 // Rows of one sequence in the step to come.
@@ -50,67 +60,134 @@ struct PlannedRows {
   bool scores = false;   // logits of all these rows are wanted
 };
 
+// What has happened to a sequence so far.
+struct SequenceStats {
+  std::optional<kv::MatchReport> match;  // at its first admission
+  uint32_t preemptions = 0;
+  uint64_t promise_wait_us = 0;  // spent waiting for blocks that others had promised
+};
+
+struct SchedulerStats {
+  uint64_t preemptions = 0;
+  uint64_t promise_waits = 0;          // requests that waited for a promise
+  uint64_t promise_waits_expired = 0;  // and gave up
+  uint32_t running_peak = 0;
+};
+
 class Scheduler {
  public:
-  // `cache` must outlive the scheduler.
-  Scheduler(const SchedulerLimits& limits, kv::Cache& cache);
+  // `cache` and `clock` must outlive the scheduler.
+  Scheduler(const SchedulerLimits& limits, kv::Cache& cache, const base::Clock& clock);
 
-  // A new request at the end of the queue. Requires: !full(); it can fit (cache.admission() is not
-  // kNever), or it brings a lease of an earlier turn that was opened for at least tokens_max.
-  Slot add(const SequenceSpec& spec, std::optional<kv::Lease> lease = std::nullopt);
-  bool full() const { return free_slots_.empty(); }
-  // Ends a request in any state and hands its lease back; dropping that frees its blocks.
-  std::optional<kv::Lease> remove(Slot slot);
+  // A new sequence, and places for its forks. Requires: has_room(1 + forks), it fits the cache.
+  Slot add(SequenceSpec spec);
+  bool has_room(uint32_t sequences) const { return free_slots_.size() >= sequences; }
+  // The places claimed by add() for the forks of a sequence, not running yet.
+  std::span<const Slot> forks(Slot slot) const { return sequence_of(slot).forks; }
+  // Makes `target` a copy of `parent`, which has computed all its tokens: it shares all blocks.
+  // Requires: `target` is a fork of the same sequence, idle or running.
+  void fork(Slot parent, Slot target);
+  // Ends a sequence in any state; its blocks stay cached. Forks are removed one by one.
+  void remove(Slot slot);
+  // Lets go of a sequence's blocks and rows but keeps its place for fork().
+  void retire(Slot slot);
 
-  // Admits what fits and decides the next step; cache slots for it are in place when it returns.
-  // Empty: nothing to do. Valid until the next call.
+  // Admits what fits and decides the next step; cache slots for it are reserved when it returns.
+  // Empty: nothing can run now. Valid until the next call.
   std::span<const PlannedRows> plan();
   // The planned rows have been computed.
   void complete(const PlannedRows& rows);
   // The engine chose a token: it will need a row in a later step.
-  void append_token(Slot slot);
+  void append_token(Slot slot, TokenId token);
 
-  bool idle() const { return waiting_count_ == 0 && running_.empty(); }
+  bool idle() const { return waiting_.empty() && running_.empty(); }
   uint32_t running() const { return static_cast<uint32_t>(running_.size()); }
-  uint32_t waiting() const { return waiting_count_; }
-  // Requires: the request is running.
+  uint32_t waiting() const { return static_cast<uint32_t>(waiting_.size()); }
+  // Prompt and answer. Valid until the sequence ends.
+  std::span<const TokenId> tokens(Slot slot) const { return sequence_of(slot).tokens; }
+  const SequenceStats& stats_of(Slot slot) const { return sequence_of(slot).stats; }
+  SchedulerStats stats() const { return stats_; }
+  // Requires: the sequence is running.
   const kv::Lease& lease(Slot slot) const;
-  // Leading tokens whose keys and values are in the cache.
-  uint32_t tokens_computed(Slot slot) const;
+  bool is_running(Slot slot) const { return sequence_of(slot).state == State::kRunning; }
 
   void check_invariants() const;
 
  private:
-  // tokens: 0 ........ computed ........ tokens ........ spec.tokens_max
+  enum class State : uint8_t { kUnused, kIdle, kWaiting, kRunning };
+
+  // tokens: 0 ........ computed ........ tokens.size() ........ tokens_max
   //         |- in the cache -|- to compute -|- not known yet -|
   struct Sequence {
-    SequenceSpec spec;
-    uint32_t tokens = 0;
+    State state = State::kUnused;
+    std::vector<TokenId> tokens;  // capacity: tokens_max
+    uint32_t prompt_tokens = 0;
+    uint32_t tokens_max = 0;
+    kv::CacheDomain domain;
+    kv::Retention retention = kv::Retention::kNormal;
+    int32_t priority = 0;
+    uint64_t arrival = 0;
+    bool reads_cache = true;
+    bool score_prompt = false;
+    bool prompt_scored = false;  // mode kNone computes the prompt again, but scores it once
+    bool counted = false;        // its hits and misses
     uint32_t computed = 0;
-    bool used = false;
-    bool running = false;
-    bool prompt_scored = false;      // mode kNone computes the prompt again, but scores it once
-    std::optional<kv::Lease> lease;  // running, or brought along
+    // Progress: what it must exceed before it may be preempted (again).
+    uint32_t protected_until = 0;
+    std::vector<Slot> forks;   // places claimed for copies of it
+    uint32_t places = 1;       // running places it takes when admitted
+    std::optional<kv::NodeRef> awaited;
+    std::optional<uint64_t> waits_since_us;
+    uint64_t patience_us = 0;
+    std::optional<kv::Lease> lease;              // running
+    std::optional<kv::Reservation> reservation;  // planned; after the lease
+    SequenceStats stats;
 
-    bool scoring() const { return spec.score_prompt && !prompt_scored; }
+    bool scoring() const { return score_prompt && !prompt_scored; }
+    uint32_t size() const { return static_cast<uint32_t>(tokens.size()); }
   };
 
-  void admit();
-  void plan_rows(Slot slot, uint32_t tokens);
+  Slot claim_slot(uint32_t tokens_max);
+  void plan_running();
+  void plan_waiting();
+  enum class Try : uint8_t { kPlanned, kNoBlocks, kNoBudget };
+  Try plan_rows(Slot slot);
+  bool preempt_for(Slot slot);
+  void preempt(Slot slot);
+  bool is_protected(const Sequence& sequence) const;
+  uint32_t kept_back_for_others(Slot slot) const;
+  uint32_t blocks_to_come(const Sequence& sequence) const;
+  bool admit(Slot slot);
+  bool fits(const kv::Probe& probe) const;
+  bool waits_for_promise(Sequence& sequence, const kv::Probe& probe);
+  bool patience_ends(const Sequence& sequence) const;
+  void hurry_owner(kv::NodeRef promised, int32_t priority);
+  void stop_waiting(Sequence& sequence);
+  kv::SequenceSpec cache_spec(const Sequence& sequence) const;
+  bool goes_before(Slot a, Slot b) const;
+  void insert_in_order(std::vector<Slot>& list, Slot slot);
+  void leave_lists(Slot slot);
+  uint32_t places_running() const;
   Sequence& sequence_of(Slot slot);
   const Sequence& sequence_of(Slot slot) const;
-  void leave_queue(Slot slot);
 
   SchedulerLimits limits_;
   kv::Cache& cache_;
+  const base::Clock& clock_;
   std::vector<Sequence> sequences_;  // [requests_max], by slot
   std::vector<Slot> free_slots_;
-  std::vector<Slot> waiting_;  // a ring of requests_max, from waiting_first_
-  uint32_t waiting_first_ = 0;
-  uint32_t waiting_count_ = 0;
-  std::vector<Slot> running_;  // oldest first
+  std::vector<Slot> waiting_;  // in order
+  std::vector<Slot> running_;  // in order
+  uint64_t arrivals_ = 0;
+  SchedulerStats stats_;
+
+  // The step being planned or computed.
   std::vector<PlannedRows> plan_;
-  uint32_t logit_rows_left_ = 0;  // of the plan being made
+  uint32_t prefill_left_ = 0;
+  uint32_t logit_rows_left_ = 0;
+  uint64_t now_us_ = 0;
+  uint32_t rows_planned_ = 0;
+  double row_us_ = 0.0;  // measured time per row, smoothed; 0: not known yet
 };
 
 }  // namespace kvasir::sched

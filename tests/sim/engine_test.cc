@@ -14,6 +14,8 @@ namespace {
 
 constexpr uint32_t kVocab = 97;
 constexpr uint32_t kContext = 256;
+constexpr kv::GroupShape kGroup{
+    .layers = 1, .kv_heads = 1, .head_dim = 16, .dtype = quant::KvDtype::kF32};
 
 struct EngineShape {
   kv::CacheMode mode = kv::CacheMode::kPaged;
@@ -23,17 +25,23 @@ struct EngineShape {
   uint32_t prefill_chunk = 32;
 };
 
+std::vector<TokenId> random_tokens(std::mt19937& random, uint32_t count) {
+  std::vector<TokenId> tokens(count);
+  for (TokenId& token : tokens) token = static_cast<TokenId>(random() % kVocab);
+  return tokens;
+}
+
 class EngineTest : public testing::Test {
  protected:
   void start(const EngineShape& setup) {
-    const kv::GroupShape group{.layers = 1, .kv_heads = 1, .head_dim = 16};
-    const kv::BlockLayout layout(group, setup.block_tokens);
+    const kv::BlockLayout layout(kGroup, setup.block_tokens);
     const kv::CacheOptions cache{.mode = setup.mode,
-                                 .group = group,
+                                 .groups = {kGroup},
                                  .block_tokens = setup.block_tokens,
                                  .budget_bytes = setup.blocks * layout.block_bytes(),
                                  .sequences_max = setup.sequences_max,
-                                 .sequence_tokens_max = kContext};
+                                 .sequence_tokens_max = kContext,
+                                 .verify = true};
     const sched::SchedulerLimits limits{.requests_max = 64,
                                         .sequences_max = setup.sequences_max,
                                         .prefill_chunk = setup.prefill_chunk,
@@ -72,18 +80,12 @@ class EngineTest : public testing::Test {
   }
 
   base::ScopedFpEnv fp_env;
-  sim::FakeModel model{kVocab};
+  sim::FakeModel model{kVocab, {kGroup}};
   base::SteadyClock clock;
   std::unique_ptr<engine::Engine> engine;
   std::map<SequenceId, engine::RequestStats> stats;
   std::map<SequenceId, engine::FinishReason> finish;
 };
-
-std::vector<TokenId> random_tokens(std::mt19937& random, uint32_t count) {
-  std::vector<TokenId> tokens(count);
-  for (TokenId& token : tokens) token = static_cast<TokenId>(random() % kVocab);
-  return tokens;
-}
 
 TEST_F(EngineTest, one_hundred_tokens_cost_5050_pairs_without_a_cache_and_100_with_one) {
   const std::pair<kv::CacheMode, uint64_t> cases[] = {{kv::CacheMode::kNone, 5050},
@@ -118,7 +120,7 @@ TEST_F(EngineTest, random_loads_give_the_oracles_text_in_every_mode) {
       expected[engine->submit(r)] = oracle(prompt, count);
     }
     EXPECT_EQ(run_all(), expected);
-    EXPECT_EQ(engine->stats().cache.pool.blocks_referenced, 0U);
+    EXPECT_EQ(engine->stats().cache.blocks().referenced(), 0U);
   }
 }
 
@@ -134,30 +136,52 @@ TEST_F(EngineTest, an_end_token_ends_the_answer_and_belongs_to_it) {
   EXPECT_EQ(finish[id], engine::FinishReason::kStop);
 }
 
-TEST_F(EngineTest, a_conversation_computes_only_what_is_new) {
+TEST_F(EngineTest, a_turn_computes_only_what_is_new) {
   start({});
-  const ConversationId chat = *engine->open_conversation();
   std::vector<TokenId> tokens = {1, 2, 3, 4, 5};
   for (int turn = 0; turn < 5; ++turn) {
-    engine::Request r = request(tokens, 9);
-    r.conversation = chat;
-    const SequenceId id = engine->submit(r);
+    const SequenceId id = engine->submit(request(tokens, 9));
     const std::vector<TokenId> answer = run_all()[id];
     EXPECT_EQ(answer, oracle(tokens, 9));
     // The last answer's final token was never computed; it and four new ones are.
     EXPECT_EQ(stats[id].prompt_tokens - stats[id].tokens_cached, 5U) << "turn " << turn;
+    EXPECT_EQ(stats[id].prompt_tokens_computed, 5U);
     tokens.insert(tokens.end(), answer.begin(), answer.end());
     for (TokenId token : {7, 8, 9, turn}) tokens.push_back(token);
   }
-  // An edit of the second token reuses one.
-  tokens[1] = 50;
-  engine::Request r = request(tokens, 9);
-  r.conversation = chat;
-  const SequenceId id = engine->submit(r);
+  // An edit of the 30th token reuses the 29 before it.
+  tokens[29] = (tokens[29] + 1) % kVocab;
+  const SequenceId id = engine->submit(request(tokens, 9));
   EXPECT_EQ(run_all()[id], oracle(tokens, 9));
-  EXPECT_EQ(stats[id].tokens_cached, 1U);
-  engine->close_conversation(chat);
-  EXPECT_EQ(engine->stats().cache.pool.blocks_referenced, 0U);
+  EXPECT_EQ(stats[id].tokens_cached, 29U);
+  EXPECT_EQ(stats[id].match.diverged_at, 29U);
+}
+
+TEST_F(EngineTest, choices_share_their_prompt_and_the_first_equals_a_single_answer) {
+  start({});
+  std::mt19937 random(1);
+  const std::vector<TokenId> prompt = random_tokens(random, 50);
+  engine::Request r = request(prompt, 30);
+  r.sampling.temperature = 1.0F;
+  r.sampling.seed = 7;
+  const SequenceId alone = engine->submit(r);
+  const std::vector<TokenId> single = run_all()[alone];
+  r.choices = 4;
+  const SequenceId id = engine->submit(r);
+  std::map<uint32_t, std::vector<TokenId>> answers;
+  while (!engine->idle()) {
+    for (const engine::Event& event : engine->step()) {
+      ASSERT_EQ(event.sequence, id);
+      if (event.kind == engine::Event::Kind::kToken) answers[event.choice].push_back(event.token);
+    }
+    engine->check_invariants();
+  }
+  ASSERT_EQ(answers.size(), 4U);
+  EXPECT_EQ(answers[0], single);
+  for (uint32_t i = 1; i < 4; ++i) {
+    EXPECT_EQ(answers[i].size(), 30U);
+    EXPECT_NE(answers[i], answers[i - 1]);
+  }
 }
 
 TEST_F(EngineTest, cancel_frees_the_blocks_at_once_and_leaves_the_others_alone) {
@@ -165,11 +189,11 @@ TEST_F(EngineTest, cancel_frees_the_blocks_at_once_and_leaves_the_others_alone) 
   const SequenceId a = engine->submit(request({1, 2, 3}, 50));
   const SequenceId b = engine->submit(request({4, 5}, 30));
   for (int i = 0; i < 5; ++i) engine->step();
-  const uint32_t before = engine->stats().cache.pool.blocks_referenced;
+  const uint32_t before = engine->stats().cache.blocks().referenced();
   const engine::RequestStats* cost = engine->cancel(a);
   ASSERT_NE(cost, nullptr);
   EXPECT_EQ(cost->tokens_generated, 5U);
-  EXPECT_LT(engine->stats().cache.pool.blocks_referenced, before);
+  EXPECT_LT(engine->stats().cache.blocks().referenced(), before);
   EXPECT_EQ(engine->cancel(a), nullptr);
   std::vector<TokenId> expected = oracle({4, 5}, 30);
   expected.erase(expected.begin(), expected.begin() + 5);

@@ -1,13 +1,16 @@
-// A model whose text exposes every mistake of the cache: what it stores for a token is a hash of
-// the token and of all that it reads before it, and its next token is a hash of every byte it
-// reads. A wrong, stale, swapped or truncated block changes the text.
+// A model whose text exposes every mistake of the cache: what it stores for a token is a chained
+// hash of all tokens so far, and its next token is a hash of every byte it reads. A wrong, stale,
+// swapped or truncated block changes the text.
 //
-// It reads and writes only through kv::View, like the transformer.
+// It reads and writes only through kv::View, like the transformer. In a sliding-window group it
+// reads what the window holds. Its KV dtype is f32; the 64 bits of a hash lie as raw words in the
+// first two dimensions of a token's key and, inverted, of its value, in every layer and head.
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
+#include <cstring>
+#include <span>
 #include <vector>
 
 #include "base/check.h"
@@ -16,17 +19,30 @@
 
 namespace kvasir::sim {
 
-// FNV-1a, 64 bits: weak but fast, and any changed byte changes it.
+constexpr uint64_t kHashSeed = 0x9e3779b97f4a7c15ULL;
+
 inline uint64_t mix(uint64_t hash, uint64_t value) {
-  for (int i = 0; i < 8; ++i) {
-    hash = (hash ^ ((value >> (8 * i)) & 0xff)) * 0x100000001b3ULL;
+  hash = (hash ^ value) * 0xff51afd7ed558ccdULL;
+  return hash ^ (hash >> 29);
+}
+
+// One token's place in the text: everything before it is in `before`.
+inline uint64_t chain(uint64_t before, TokenId token) {
+  return mix(before, static_cast<uint64_t>(token) + 1);
+}
+
+// The next token after reading hashes in order; the same for the model and for the oracle.
+inline void fill_logits(std::span<float> logits, uint64_t hash) {
+  for (size_t i = 0; i < logits.size(); ++i) {
+    hash = mix(hash, i);
+    logits[i] = static_cast<float>(hash >> 40) * 0x1p-20F;
   }
-  return hash;
 }
 
 class FakeModel final : public model::Model {
  public:
-  explicit FakeModel(uint32_t vocab_size) : vocab_size_(vocab_size) {}
+  FakeModel(uint32_t vocab_size, std::vector<kv::GroupShape> groups)
+      : vocab_size_(vocab_size), groups_(std::move(groups)) {}
 
   uint32_t vocab_size() const override { return vocab_size_; }
   uint32_t layers() const override { return 1; }
@@ -37,85 +53,106 @@ class FakeModel final : public model::Model {
       for (uint32_t i = 0; i < sequence.tokens; ++i) {
         const uint32_t row = sequence.first_row + i;
         const uint32_t position = sequence.first_position + i;
-        const uint64_t before = read_all(sequence.view, position);
-        const uint64_t own = mix(before, static_cast<uint64_t>(batch.tokens[row]) + 1);
-        write(sequence.view, position, own);
+        write_row(sequence.view, position, batch.tokens[row]);
         ++sequence.kv_rows_written;
+        ++tokens_computed_;
         if (logit_row < batch.logit_rows.size() && batch.logit_rows[logit_row] == row) {
-          set_logits(logits.row(logit_row++), mix(own, position));
+          fill_logits(logits.row(logit_row++), read_all(sequence.view, position));
         }
       }
     }
     CHECK(logit_row == batch.logit_rows.size());
   }
 
-  // The token after `tokens`, without any cache: the oracle.
-  TokenId next_token(const std::vector<TokenId>& tokens) const {
-    std::vector<uint64_t> stored;
-    uint64_t own = 0;
-    for (const TokenId token : tokens) {
-      uint64_t before = kSeed;
-      for (const uint64_t value : stored) before = mix(before, value);
-      own = mix(before, static_cast<uint64_t>(token) + 1);
-      stored.push_back(as_read(own));
+  // The raw logits after `tokens`, without any cache: the oracle.
+  void oracle_logits(std::span<const TokenId> tokens, std::span<float> logits) const {
+    std::vector<uint64_t> chained;
+    uint64_t own = kHashSeed;
+    for (const TokenId token : tokens) chained.push_back(own = chain(own, token));
+    uint64_t hash = kHashSeed;
+    for (const kv::GroupShape& group : groups_) {
+      const size_t first = first_read(group, static_cast<uint32_t>(tokens.size()) - 1);
+      for (size_t i = first; i < chained.size(); ++i) hash = mix(hash, chained[i]);
     }
-    return static_cast<TokenId>(mix(own, tokens.size() - 1) % vocab_size_);
+    fill_logits(logits, hash);
   }
+  TokenId next_token(std::span<const TokenId> tokens) const {
+    std::vector<float> logits(vocab_size_);
+    oracle_logits(tokens, logits);
+    return static_cast<TokenId>(std::ranges::max_element(logits) - logits.begin());
+  }
+  uint64_t tokens_computed() const { return tokens_computed_; }
 
  private:
-  static constexpr uint32_t kHeadDim = 16;
-  static constexpr uint64_t kSeed = 0xcbf29ce484222325ULL;
-
-  // The hash lies byte by byte in the token's key row and, inverted, in its value row: numbers from
-  // 0 to 255, which every KV dtype holds exactly.
-  static uint64_t read(const kv::View& view, uint32_t position) {
-    const kv::BlockLayout& layout = *view.layout;
-    const std::byte* block = view.block_of(position);
-    std::array<float, kHeadDim> key{};
-    std::array<float, kHeadDim> value{};
-    quant::load_key(layout.tile(), block + layout.key_offset(0, 0), view.slot_of(position), key);
-    quant::load_value(layout.tile(), block + layout.value_offset(0, 0), view.slot_of(position),
-                      value);
-    uint64_t hash = kSeed;
-    for (uint32_t i = 0; i < kHeadDim; ++i) {
-      hash = hash * 31 + static_cast<uint64_t>(key[i]) * 257 + static_cast<uint64_t>(value[i]);
-    }
-    return hash;
+  static uint32_t first_read(const kv::GroupShape& group, uint32_t position) {
+    if (group.kind != kv::GroupKind::kSlidingWindow) return 0;
+    return position + 1 - std::min(position + 1, group.window_tokens);
   }
-  static void write(const kv::View& view, uint32_t position, uint64_t own) {
+
+  // Where the words of a token lie: key and value, dimensions 0 and 1.
+  struct Place {
+    std::byte* key;
+    std::byte* value;
+    size_t key_step;
+  };
+  static Place place(const kv::GroupView& view, uint32_t position, uint32_t layer, uint32_t head) {
     const kv::BlockLayout& layout = *view.layout;
     std::byte* block = view.block_of(position);
-    std::array<float, kHeadDim> key{};
-    std::array<float, kHeadDim> value{};
-    for (uint32_t i = 0; i < 8; ++i) {
-      const auto byte = static_cast<float>((own >> (8 * i)) & 0xff);
-      key[i] = byte;
-      value[i] = 255.0F - byte;
-    }
-    quant::store_key(layout.tile(), key, view.slot_of(position), block + layout.key_offset(0, 0));
-    quant::store_value(layout.tile(), value, view.slot_of(position),
-                       block + layout.value_offset(0, 0));
+    const size_t slot = view.slot_of(position);
+    return {block + layout.key_offset(layer, head) + slot * sizeof(float),
+            block + layout.value_offset(layer, head) +
+                slot * layout.group().head_dim * sizeof(float),
+            layout.block_tokens() * sizeof(float)};
   }
-  // What read() gives for a written hash.
-  static uint64_t as_read(uint64_t own) {
-    uint64_t hash = kSeed;
-    for (uint32_t i = 0; i < kHeadDim; ++i) {
-      const uint64_t byte = i < 8 ? (own >> (8 * i)) & 0xff : 0;
-      hash = hash * 31 + byte * 257 + (i < 8 ? 255 - byte : 0);
+  static void write(const Place& at, uint64_t own) {
+    const auto low = static_cast<uint32_t>(own);
+    const auto high = static_cast<uint32_t>(own >> 32);
+    const uint64_t inverted = ~own;
+    std::memcpy(at.key, &low, sizeof(low));
+    std::memcpy(at.key + at.key_step, &high, sizeof(high));
+    std::memcpy(at.value, &inverted, sizeof(inverted));
+  }
+  static uint64_t read(const Place& at) {
+    uint32_t low = 0;
+    uint32_t high = 0;
+    uint64_t inverted = 0;
+    std::memcpy(&low, at.key, sizeof(low));
+    std::memcpy(&high, at.key + at.key_step, sizeof(high));
+    std::memcpy(&inverted, at.value, sizeof(inverted));
+    const uint64_t own = (uint64_t{high} << 32) | low;
+    return own == ~inverted ? own : mix(own, inverted);  // a torn pair is seen, too
+  }
+
+  void write_row(const kv::View& view, uint32_t position, TokenId token) const {
+    for (const kv::GroupView& group : view.groups) {
+      CHECK(group.layout->group().dtype == quant::KvDtype::kF32);
+      const uint64_t before =
+          position == 0 ? kHashSeed : read(place(group, position - 1, 0, 0));
+      const uint64_t own = chain(before, token);
+      for (uint32_t layer = 0; layer < group.layout->group().layers; ++layer) {
+        for (uint32_t head = 0; head < group.layout->group().kv_heads; ++head) {
+          write(place(group, position, layer, head), own);
+        }
+      }
+    }
+  }
+  uint64_t read_all(const kv::View& view, uint32_t position) const {
+    uint64_t hash = kHashSeed;
+    for (const kv::GroupView& group : view.groups) {
+      const kv::GroupShape& shape = group.layout->group();
+      for (uint32_t p = first_read(shape, position); p <= position; ++p) {
+        // One layer and head a row, another one for the next: all are read in the end.
+        const uint32_t layer = position % shape.layers;
+        const uint32_t head = position / shape.layers % shape.kv_heads;
+        hash = mix(hash, read(place(group, p, layer, head)));
+      }
     }
     return hash;
-  }
-  static uint64_t read_all(const kv::View& view, uint32_t positions) {
-    uint64_t hash = kSeed;
-    for (uint32_t p = 0; p < positions; ++p) hash = mix(hash, read(view, p));
-    return hash;
-  }
-  void set_logits(std::span<float> logits, uint64_t hash) const {
-    std::fill(logits.begin(), logits.end(), 0.0F);
-    logits[hash % vocab_size_] = 1.0F;
   }
 
   uint32_t vocab_size_;
+  std::vector<kv::GroupShape> groups_;
+  uint64_t tokens_computed_ = 0;
 };
 
 }  // namespace kvasir::sim
