@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "api/cache_json.h"
 #include "apps/command.h"
 #include "apps/sampling_flags.h"
 #include "base/digest.h"
@@ -17,6 +18,8 @@ struct RunFlags {
   bool chat = false;
   uint32_t max_tokens = 128;
   SamplingFlags sampling;
+  uint32_t choices = 1;
+  uint32_t beams = 0;
   bool ignore_eos = false;
   uint32_t top_logprobs = 0;
   bool logprobs = false;
@@ -31,7 +34,9 @@ api::GenerateRequest request_of(const RunFlags& flags) {
           .ignore_eos = flags.ignore_eos,
           .logprobs = flags.logprobs || flags.top_logprobs > 0,
           .top_logprobs = flags.top_logprobs,
-          .digest_logits = flags.json};
+          .digest_logits = flags.json && flags.beams == 0,
+          .choices = flags.choices,
+          .beams = flags.beams};
 }
 
 boost::json::object timing_json(const api::Llm& llm, const engine::RequestStats& stats) {
@@ -47,6 +52,16 @@ boost::json::object timing_json(const api::Llm& llm, const engine::RequestStats&
           {"decode_tok_s", per_second(decoded, stats.finished_us - stats.first_token_us)}};
 }
 
+// Why prompt tokens were not served from the cache.
+boost::json::object misses_json(const kv::MatchReport& match) {
+  boost::json::object misses;
+  for (size_t i = 0; i < kv::kMissReasons; ++i) {
+    if (match.missed[i] == 0) continue;
+    misses[kv::miss_reason_name(static_cast<kv::MissReason>(i))] = match.missed[i];
+  }
+  return misses;
+}
+
 boost::json::object kv_json(const api::Llm& llm, const engine::RequestStats& stats) {
   const engine::EngineStats engine = llm.stats();
   return {{"mode", kv::cache_mode_name(llm.options().kv_mode)},
@@ -56,7 +71,13 @@ boost::json::object kv_json(const api::Llm& llm, const engine::RequestStats& sta
           {"block_tokens", llm.options().block_tokens},
           {"blocks_used_peak", engine.cache.blocks().referenced_peak},
           {"blocks_capacity", engine.cache.blocks().capacity()},
-          {"tokens_cached", stats.tokens_cached}};
+          {"tokens_cached", stats.tokens_cached},
+          {"tokens_missed", misses_json(stats.match)},
+          {"diverged_at", stats.match.diverged_at ? boost::json::value(*stats.match.diverged_at)
+                                                  : boost::json::value(nullptr)},
+          {"preemptions", stats.preemptions},
+          {"promise_wait_ms", static_cast<double>(stats.promise_wait_us) / 1000.0},
+          {"cache", api::cache_json(engine.cache)}};
 }
 
 boost::json::array logprobs_json(const api::Completion& completion) {
@@ -91,6 +112,8 @@ boost::json::object report_json(const api::Llm& llm, const api::GenerateRequest&
                                {"activations_bytes", memory.activations_bytes},
                                {"total_bytes", memory.total_bytes()}}},
                              {"timing", timing_json(llm, stats)}};
+  if (request.choices > 1 || request.beams > 0) report["choice"] = completion.choice;
+  if (completion.score) report["score"] = *completion.score;
   if (stats.logits_digest) report["logits_sha256"] = base::to_hex(*stats.logits_digest);
   if (request.logprobs) report["logprobs"] = logprobs_json(completion);
   return report;
@@ -189,10 +212,12 @@ base::Result<std::vector<api::GenerateRequest>> read_requests(const api::Llm& ll
 CommandResult run(RunFlags flags) {
   ASSIGN_OR_RETURN(api::EngineOptions options, api::parse_options(flags.engine));
   ASSIGN_OR_RETURN(flags.sampling.params, parse_sampling(flags.sampling));
+  options.sequences_max = std::max({options.sequences_max, flags.choices, flags.beams});
   ASSIGN_OR_RETURN(const std::unique_ptr<api::Llm> llm, load_llm(options));
   ASSIGN_OR_RETURN(const std::vector<api::GenerateRequest> requests, read_requests(*llm, flags));
 
-  const bool stream = requests.size() == 1 && !flags.json;
+  const bool single = flags.choices == 1 && flags.beams <= 1;
+  const bool stream = requests.size() == 1 && single && !flags.json;
   base::Status written;
   ProgressLine progress;
   api::GenerateHooks hooks = streaming_hooks(progress, written);
@@ -200,11 +225,12 @@ CommandResult run(RunFlags flags) {
   ASSIGN_OR_RETURN(const std::vector<api::Completion> completions, llm->generate(requests, hooks));
   progress.clear();
   RETURN_IF_ERROR(written);
-  for (size_t i = 0; i < completions.size(); ++i) {
+  for (const api::Completion& completion : completions) {
     if (flags.json) {
-      RETURN_IF_ERROR(write_json_line(report_json(*llm, requests[i], completions[i])));
+      const api::GenerateRequest& request = requests[completion.request];
+      RETURN_IF_ERROR(write_json_line(report_json(*llm, request, completion)));
     } else if (!stream) {
-      RETURN_IF_ERROR(write_out(completions[i].text + "\n"));
+      RETURN_IF_ERROR(write_out(completion.text + "\n"));
     }
   }
   if (stream) {
@@ -234,6 +260,11 @@ void add_run(CLI::App& cli, Action& action) {
   command->add_option("-n,--max-tokens", flags->max_tokens, "tokens to generate at most")
       ->capture_default_str();
   add_sampling_flags(*command, flags->sampling);
+  command->add_option("--choices", flags->choices,
+                      "answers to sample; the prompt is computed once")
+      ->capture_default_str();
+  command->add_option("--beams", flags->beams,
+                      "beam search of this width: its best answers, best first");
   command->add_flag("--ignore-eos", flags->ignore_eos, "go on past end-of-text tokens");
   command->add_flag("--logprobs", flags->logprobs, "report log-probabilities (with --json)");
   command->add_option("--top-logprobs", flags->top_logprobs, "and those of the N best tokens");

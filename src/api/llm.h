@@ -32,6 +32,7 @@ struct GenerateRequest {
   uint32_t top_logprobs = 0;
   bool digest_logits = false;
   uint32_t choices = 1;  // answers sampled from one prompt, computed once
+  uint32_t beams = 0;    // beam search of this width instead; 0: none
   kv::CacheDomain domain;
   bool reads_cache = true;
   kv::Retention retention = kv::Retention::kNormal;
@@ -52,6 +53,7 @@ struct Completion {
   std::vector<TokenId> tokens;  // generated, an end token included
   std::string text;
   EndReason reason = EndReason::kLength;
+  std::optional<double> score;       // beam search: mean log-probability of the tokens
   std::vector<TokenDetail> details;  // one per token, if logprobs were asked for
   engine::RequestStats stats;
 };

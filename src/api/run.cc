@@ -36,11 +36,12 @@ base::Status Llm::Run::add(const GenerateRequest& request) {
                           .retention = request.retention,
                           .retain_us = request.retain_us};
   checked.choices = request.choices;
+  checked.beams = request.beams;
   if (!request.ignore_eos) checked.end_tokens = tokenizer_.vocab().end_of_generation;
   RETURN_IF_ERROR(engine_.check(checked));
   prompt_tokens_ += checked.tokens.size();
   requests_.push_back({std::move(checked), streams_.size()});
-  for (uint32_t choice = 0; choice < request.choices; ++choice) {
+  for (uint32_t choice = 0; choice < std::max(request.choices, request.beams); ++choice) {
     streams_.push_back({.wants_details = request.logprobs,
                         .detokenizer = text::Detokenizer(tokenizer_, /*at_start=*/false),
                         .stops = StopMatcher(request.stop),
@@ -69,7 +70,7 @@ void Llm::Run::submit_waiting() {
   while (submitted_ < requests_.size()) {
     Pending& next = requests_[submitted_];
     if (!engine_.can_submit(next.request)) return;
-    streams_open_ += next.request.choices;
+    streams_open_ += std::max(next.request.choices, next.request.beams);
     running_.emplace(engine_.submit(std::move(next.request)), next.first_stream);
     ++submitted_;
   }
@@ -92,6 +93,7 @@ void Llm::Run::handle(const engine::Event& event) {
   const size_t index = running_.at(event.sequence) + event.choice;
   if (streams_[index].ended) return;  // by a stop string earlier in this step
   if (event.kind == engine::Event::Kind::kToken) take_token(index, event);
+  if (event.kind == engine::Event::Kind::kAnswer) take_answer(index, event);
   if (event.kind == engine::Event::Kind::kFinished) {
     end(index, end_reason(event.finish), *event.stats);
   }
@@ -109,6 +111,17 @@ void Llm::Run::take_token(size_t index, const engine::Event& event) {
   const engine::RequestStats* stats = engine_.cancel(event.sequence, event.choice);
   // nullptr: the engine ended it with this very token; its statistics follow in the same outbox.
   if (stats != nullptr) end(index, EndReason::kStop, *stats);
+}
+
+// A whole answer of a beam search; a stop string cuts its text.
+void Llm::Run::take_answer(size_t index, const engine::Event& event) {
+  Stream& stream = streams_[index];
+  stream.completion.score = event.score;
+  for (const TokenId token : event.answer) {
+    stream.completion.tokens.push_back(token);
+    emit(index, stream.stops.push(stream.detokenizer.push(token)));
+    if (stream.stops.matched()) return;
+  }
 }
 
 void Llm::Run::end(size_t index, EndReason reason, const engine::RequestStats& stats) {

@@ -41,6 +41,7 @@ class Llm::Run {
   uint64_t prompt_tokens_computed() const;
   void handle(const engine::Event& event);
   void take_token(size_t index, const engine::Event& event);
+  void take_answer(size_t index, const engine::Event& event);
   void end(size_t index, EndReason reason, const engine::RequestStats& stats);
   void emit(size_t index, std::string_view text);
   void cancel_all();

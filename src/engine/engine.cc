@@ -81,11 +81,12 @@ base::Status Engine::check(const Request& request) const {
     return base::bad_input(
         fmt::format("top_logprobs is {}; give at most {}", request.top_logprobs, kTopLogprobsMax));
   }
+  RETURN_IF_ERROR(check_beams(request));
   return sample::check(request.sampling, vocab);
 }
 
 bool Engine::can_submit(const Request& request) const {
-  return scheduler_->has_room(request.choices);
+  return scheduler_->has_room(sequences_of(request));
 }
 
 SequenceId Engine::submit(Request request) {
@@ -98,7 +99,7 @@ SequenceId Engine::submit(Request request) {
                                             .priority = request.priority,
                                             .reads_cache = request.reads_cache,
                                             .score_prompt = request.score_prompt,
-                                            .forks = request.choices - 1});
+                                            .forks = sequences_of(request) - 1});
   Running& running = running_of(slot);
   CHECK(!running.used);
   const bool digests = request.digest_logits;
@@ -108,6 +109,7 @@ SequenceId Engine::submit(Request request) {
              .prompt_tokens = prompt_tokens,
              .stats = {.prompt_tokens = prompt_tokens, .submitted_us = parts_.clock->now_us()}};
   if (digests) running.digest = &digests_[sched::index_of(slot)];
+  if (running.request->beams > 0) start_beams(slot, *running.request);
   return running.id;
 }
 
@@ -120,6 +122,8 @@ const RequestStats* Engine::cancel(SequenceId id) {
   const RequestStats* first = nullptr;
   for (uint32_t i = 0; i < running_.size(); ++i) {
     if (!running_[i].used || running_[i].id != id) continue;
+    BeamGroup* beams = running_[i].beams;
+    if (beams != nullptr) return close_beams(*beams);
     const RequestStats* stats = close(sched::Slot{i});
     if (first == nullptr) first = stats;
   }
@@ -128,9 +132,11 @@ const RequestStats* Engine::cancel(SequenceId id) {
 
 const RequestStats* Engine::cancel(SequenceId id, uint32_t choice) {
   const auto at = std::ranges::find_if(running_, [&](const Running& running) {
-    return running.used && running.id == id && running.choice == choice;
+    return running.used && running.id == id &&
+           (running.choice == choice || running.beams != nullptr);
   });
   if (at == running_.end()) return nullptr;
+  if (at->beams != nullptr) return close_beams(*at->beams);  // beams end together
   return close(sched::Slot{static_cast<uint32_t>(at - running_.begin())});
 }
 
@@ -153,6 +159,7 @@ std::span<const sched::PlannedRows> Engine::plan() {
 
 std::span<const Event> Engine::step() {
   outbox_.clear();
+  ended_beams_.clear();
   const std::span<const sched::PlannedRows> plan = this->plan();
   if (plan.empty()) return {};
   build_batch(plan);
@@ -166,6 +173,7 @@ std::span<const Event> Engine::step() {
     finish_rows(plan[i], batch_sequences_[i], logit_row);
     logit_row += logit_rows;
   }
+  advance_beams();
   return outbox_;
 }
 
@@ -224,6 +232,10 @@ void Engine::finish_rows(const sched::PlannedRows& rows, model::SequenceRows& co
   }
   const std::span<const float> logits =
       logits_.row(rows.scores ? first_logit_row + rows.tokens - 1 : first_logit_row);
+  if (running.beams != nullptr) {
+    offer_row(rows.slot, logits);
+    return;
+  }
   start_choices(rows.slot);
   const SequenceId id = running.id;
   sample_row(rows.slot, logits);
@@ -363,7 +375,13 @@ void Engine::check_invariants() const {
   scheduler_->check_invariants();
   const auto used = static_cast<uint32_t>(
       std::count_if(running_.begin(), running_.end(), [](const Running& r) { return r.used; }));
-  CHECK(used == scheduler_->running() + scheduler_->waiting());
+  uint32_t retired = 0;  // beams without a continuation
+  for (const auto& group : beam_groups_) {
+    for (const sched::Slot slot : group->spare) {
+      retired += running_[sched::index_of(slot)].used ? 1 : 0;
+    }
+  }
+  CHECK(used == scheduler_->running() + scheduler_->waiting() + retired);
 }
 
 }  // namespace kvasir::engine

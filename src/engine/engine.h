@@ -13,6 +13,7 @@
 #include "base/aligned_buffer.h"
 #include "base/clock.h"
 #include "base/result.h"
+#include "engine/beam.h"
 #include "engine/request.h"
 #include "kv/cache.h"
 #include "model/model.h"
@@ -76,6 +77,8 @@ class Engine {
   void check_invariants() const;
 
  private:
+  struct BeamGroup;
+
   // One answer between submit() and its end, under its scheduler slot.
   struct Running {
     SequenceId id{};
@@ -85,7 +88,21 @@ class Engine {
     uint32_t prompt_tokens = 0;
     uint32_t prompt_reached = 0;  // prompt tokens that have been computed or matched once
     base::Sha256* digest = nullptr;
+    BeamGroup* beams = nullptr;
     RequestStats stats;
+  };
+
+  // The beams of one request: beam i lies in slots[i].
+  struct BeamGroup {
+    BeamSearch search;
+    std::vector<sched::Slot> slots;
+    std::vector<sched::Slot> spare;  // claimed, without a beam now
+    std::vector<sample::TokenLogprob> offers;
+    RequestStats stats;   // of the request; from the first step on
+    bool failed = false;  // the model gave no numbers
+    // The step being taken: beam i's slot where it stays in its parent's; parents that have one.
+    std::vector<std::optional<sched::Slot>> stays;
+    std::vector<bool> has_child;
   };
 
   // A finished request's blocks, kept for a time.
@@ -104,6 +121,14 @@ class Engine {
   void start_choices(sched::Slot slot);
   void sample_row(sched::Slot slot, std::span<const float> logits);
   void retain(sched::Slot slot);
+  base::Status check_beams(const Request& request) const;
+  void start_beams(sched::Slot slot, const Request& request);
+  void offer_row(sched::Slot slot, std::span<const float> logits);
+  void advance_beams();
+  void move_beams(BeamGroup& group, std::span<const BeamSearch::Step> steps);
+  void finish_beams(BeamGroup& group, FinishReason reason);
+  const RequestStats* close_beams(BeamGroup& group);
+  static uint32_t sequences_of(const Request& request);
   void finish(sched::Slot slot, FinishReason reason);
   const RequestStats* close(sched::Slot slot);
   Running& running_of(sched::Slot slot) { return running_[sched::index_of(slot)]; }
@@ -120,6 +145,8 @@ class Engine {
   base::Span2D<float> logits_;         // [logit_rows_max, vocab]
   std::vector<Running> running_;       // [requests_max], by slot
   std::vector<base::Sha256> digests_;  // [requests_max], by slot
+  std::vector<std::unique_ptr<BeamGroup>> beam_groups_;
+  std::vector<std::unique_ptr<BeamGroup>> ended_beams_;  // the outbox points to their answers
   uint64_t next_id_ = 1;
   uint64_t pairs_computed_ = 0;
   uint64_t prompt_tokens_computed_ = 0;

@@ -29,6 +29,7 @@ struct Request {
   sample::SamplingParams sampling;
   std::vector<TokenId> end_tokens;  // ids that end the answer; they are part of it
   uint32_t choices = 1;             // answers sampled from one prompt, computed once
+  uint32_t beams = 0;               // beam search of this width instead of sampling; 0: none
   bool score_prompt = false;        // Event::kScore for every prompt row
   bool logprobs = false;            // of every chosen token
   uint32_t top_logprobs = 0;        // alternatives per token, at most kTopLogprobsMax
@@ -69,7 +70,8 @@ struct Event {
   enum class Kind : uint8_t {
     kScore,     // the prompt row at `position` was computed
     kToken,     // `token` was chosen for `position`
-    kFinished,  // the last event of its sequence
+    kAnswer,    // beam search: `answer` is complete, with `score`; best first
+    kFinished,  // the last event of its sequence and choice
   };
   Kind kind = Kind::kToken;
   SequenceId sequence{};
@@ -81,6 +83,8 @@ struct Event {
   uint32_t top_count = 0;
   std::array<sample::TokenLogprob, kTopLogprobsMax> top;
   std::span<const float> logits;              // kScore: raw, valid until the next step
+  std::span<const TokenId> answer;            // kAnswer; valid until the next step
+  double score = 0.0;                         // kAnswer: mean log-probability of its tokens
   FinishReason finish = FinishReason::kStop;  // kFinished
   const RequestStats* stats = nullptr;        // kFinished; valid until the next step
 };

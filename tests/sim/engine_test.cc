@@ -184,6 +184,116 @@ TEST_F(EngineTest, choices_share_their_prompt_and_the_first_equals_a_single_answ
   }
 }
 
+// Beam search as it is written down, without cache, forks or batches.
+std::vector<std::vector<TokenId>> naive_beams(const sim::FakeModel& model,
+                                              const std::vector<TokenId>& prompt, uint32_t width,
+                                              uint32_t max_tokens, TokenId end) {
+  struct Line {
+    std::vector<TokenId> tokens;
+    double sum = 0.0;
+  };
+  sample::Sampler sampler(kVocab, *kernels::find_kernels(kernels::Isa::kReference));
+  std::vector<Line> live = {{}};
+  std::vector<std::pair<double, std::vector<TokenId>>> done;
+  const auto mean = [](const Line& line) {
+    return line.sum / static_cast<double>(line.tokens.size());
+  };
+  const auto finish = [&](const Line& line) {
+    done.emplace_back(mean(line), line.tokens);
+    std::stable_sort(done.begin(), done.end(),
+                     [](const auto& a, const auto& b) { return a.first > b.first; });
+    if (done.size() > width) done.pop_back();
+  };
+  for (uint32_t step = 1; !live.empty(); ++step) {
+    std::vector<Line> all;
+    for (const Line& line : live) {
+      std::vector<TokenId> tokens = prompt;
+      tokens.insert(tokens.end(), line.tokens.begin(), line.tokens.end());
+      std::vector<float> logits(kVocab);
+      model.oracle_logits(tokens, logits);
+      std::vector<sample::TokenLogprob> top(2 * width);
+      sampler.top_logprobs(logits, top);
+      for (const sample::TokenLogprob& offer : top) {
+        all.push_back({line.tokens, line.sum + double{offer.logprob}});
+        all.back().tokens.push_back(offer.token);
+      }
+    }
+    std::stable_sort(all.begin(), all.end(),
+                     [](const Line& a, const Line& b) { return a.sum > b.sum; });
+    live.clear();
+    for (size_t rank = 0; rank < all.size() && live.size() < width; ++rank) {
+      if (all[rank].tokens.back() != end) {
+        live.push_back(all[rank]);
+      } else if (rank < width) {
+        finish(all[rank]);
+      }
+    }
+    if (step == max_tokens) {
+      for (const Line& line : live) finish(line);
+      break;
+    }
+    if (done.size() == width && done.back().first >= mean(live[0])) break;
+  }
+  std::vector<std::vector<TokenId>> answers;
+  for (auto& [score, tokens] : done) answers.push_back(std::move(tokens));
+  return answers;
+}
+
+TEST_F(EngineTest, beams_find_what_a_naive_beam_search_finds) {
+  std::mt19937 random(3);
+  for (uint32_t width = 1; width <= 6; ++width) {
+    SCOPED_TRACE(testing::Message() << "width " << width);
+    start({.block_tokens = 16, .blocks = 64});
+    const std::vector<TokenId> prompt = random_tokens(random, 20 + width * 7);
+    engine::Request r = request(prompt, 25);
+    r.beams = width;
+    r.end_tokens = {11};
+    ASSERT_TRUE(engine->check(r).has_value());
+    const SequenceId beams = engine->submit(r);
+    engine->submit(request(random_tokens(random, 30), 20));  // company
+    std::vector<std::vector<TokenId>> answers;
+    while (!engine->idle()) {
+      for (const engine::Event& event : engine->step()) {
+        if (event.kind != engine::Event::Kind::kAnswer) continue;
+        EXPECT_EQ(event.sequence, beams);
+        answers.emplace_back(event.answer.begin(), event.answer.end());
+      }
+      engine->check_invariants();
+    }
+    EXPECT_EQ(answers, naive_beams(model, prompt, width, 25, 11));
+    EXPECT_EQ(engine->stats().cache.blocks().referenced(), 0U);
+  }
+}
+
+TEST_F(EngineTest, beams_survive_preemption_and_cancel) {
+  start({.block_tokens = 16, .blocks = 27, .sequences_max = 7});
+  std::mt19937 random(5);
+  const std::vector<TokenId> prompt = random_tokens(random, 40);
+  engine::Request r = request(prompt, 60);
+  r.beams = 4;
+  ASSERT_TRUE(engine->check(r).has_value());
+  std::vector<SequenceId> others;
+  for (int i = 0; i < 3; ++i) others.push_back(engine->submit(request(random_tokens(random, 60), 80)));
+  const SequenceId beams = engine->submit(r);
+  std::vector<std::vector<TokenId>> answers;
+  while (!engine->idle()) {
+    for (const engine::Event& event : engine->step()) {
+      if (event.kind != engine::Event::Kind::kAnswer) continue;
+      EXPECT_EQ(event.sequence, beams);
+      answers.emplace_back(event.answer.begin(), event.answer.end());
+    }
+    engine->check_invariants();
+  }
+  EXPECT_EQ(answers, naive_beams(model, prompt, 4, 60, -1));
+  EXPECT_GT(engine->stats().scheduler.preemptions, 0U);
+  const SequenceId cancelled = engine->submit(r);
+  for (int i = 0; i < 9; ++i) engine->step();
+  EXPECT_NE(engine->cancel(cancelled), nullptr);
+  EXPECT_TRUE(engine->idle());
+  engine->check_invariants();
+  EXPECT_EQ(engine->stats().cache.blocks().referenced(), 0U);
+}
+
 TEST_F(EngineTest, cancel_frees_the_blocks_at_once_and_leaves_the_others_alone) {
   start({});
   const SequenceId a = engine->submit(request({1, 2, 3}, 50));
