@@ -1,6 +1,9 @@
 // kvasir bench NAME: runs one workload; JSON lines or a table of the same figures.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include "apps/command.h"
 #include "bench/workloads.h"
 
@@ -13,18 +16,26 @@ struct BenchFlags {
   bool json = false;
 };
 
-// "tok_s 812.3 (800.1 - 820.9)" and the like, for people.
-std::string readable(const boost::json::object& line) {
+// What every line of a run repeats.
+bool is_head(std::string_view key) {
+  constexpr std::string_view kHead[] = {"bench",      "case",      "model",        "cpu",
+                                        "cpu_family", "cpu_model", "isa",          "threads",
+                                        "kv",         "kv_dtype",  "block_tokens", "memory"};
+  return std::ranges::find(kHead, key) != std::end(kHead);
+}
+
+std::string readable(const boost::json::value& value) {
+  if (value.is_double()) return fmt::format("{:.4g}", value.as_double());
+  if (value.is_string()) return std::string(value.as_string());
+  return boost::json::serialize(value);
+}
+
+// "prefill 512@0  tokens 512  tok_s 812.3 ...", for people.
+std::string readable_line(const boost::json::object& line) {
   std::string text = fmt::format("{} {:<16}", std::string(line.at("bench").as_string()),
                                  std::string(line.at("case").as_string()));
-  if (const auto* rate = line.if_contains("tok_s")) {
-    text += fmt::format(" {:10.1f} tok/s  ({:.1f} - {:.1f})", rate->as_double(),
-                        line.at("tok_s_min").as_double(), line.at("tok_s_max").as_double());
-  }
-  if (const auto* pairs = line.if_contains("pairs_computed")) {
-    text += fmt::format(" {:8} pairs  {:8.3f} s  {:12} KV bytes", pairs->to_number<uint64_t>(),
-                        line.at("decode_s").as_double(),
-                        line.at("kv_bytes_peak").to_number<uint64_t>());
+  for (const auto& [key, value] : line) {
+    if (!is_head(key)) text += fmt::format("  {} {}", std::string(key), readable(value));
   }
   return text + "\n";
 }
@@ -38,7 +49,7 @@ CommandResult run(const bench::Workload& workload, BenchFlags flags) {
                           [&](const boost::json::object& line) {
                             progress.clear();
                             written =
-                                flags.json ? write_json_line(line) : write_out(readable(line));
+                                flags.json ? write_json_line(line) : write_out(readable_line(line));
                           },
                       .on_progress = [&](std::string_view text) { progress.show(text); },
                       .cancelled = [&] { return interrupted() || !written; }});
@@ -56,7 +67,10 @@ void add_workload(CLI::App& parent, const bench::Workload& workload, Action& act
   command->add_option("--generate", options.generate, "tokens to generate");
   command->add_option("--sequences", options.sequences, "sequences at once");
   command->add_option("--repeat", options.repeat, "measured repetitions");
+  command->add_option("--rate", options.rate, "arrivals, in multiples of saturation")
+      ->check(CLI::PositiveNumber);
   command->add_flag("--json", flags->json, "JSON lines instead of a table");
+  flags->engine.max_sequences = workload.sequences_max;
   add_engine_flags(*command, flags->engine);
   command->callback(
       [&action, flags, workload] { action = [flags, workload] { return run(workload, *flags); }; });

@@ -49,8 +49,7 @@ class Chat {
   Chat(api::Llm& llm, const ChatFlags& flags)
       : llm_(llm),
         history_(llm.tokenizer(), *llm.chat_template(), flags.system),
-        request_{.sampling = flags.sampling.params,
-                 .stop = flags.sampling.stop},
+        request_{.sampling = flags.sampling.params, .stop = flags.sampling.stop},
         max_tokens_(flags.max_tokens) {}
 
   void reset() { history_.clear(); }

@@ -260,8 +260,7 @@ void add_run(CLI::App& cli, Action& action) {
   command->add_option("-n,--max-tokens", flags->max_tokens, "tokens to generate at most")
       ->capture_default_str();
   add_sampling_flags(*command, flags->sampling);
-  command->add_option("--choices", flags->choices,
-                      "answers to sample; the prompt is computed once")
+  command->add_option("--choices", flags->choices, "answers to sample; the prompt is computed once")
       ->capture_default_str();
   command->add_option("--beams", flags->beams,
                       "beam search of this width: its best answers, best first");

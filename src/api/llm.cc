@@ -1,6 +1,7 @@
 #include "api/llm.h"
 
 #include <fmt/format.h>
+#include <sys/random.h>
 
 #include <algorithm>
 #include <utility>
@@ -15,6 +16,9 @@
 namespace kvasir::api {
 namespace {
 
+// Changes whenever a kernel or the order of an accumulation changes a bit of any logit.
+constexpr int kNumericsVersion = 1;
+
 // Error: the machine can not hold the weights, the cache and the activations together. Asked before
 // any of them is taken, because the kernel's answer to taking too much is to end the process.
 base::Status check_memory(const EnginePlan& plan, const model::ModelConfig& config,
@@ -28,6 +32,23 @@ base::Status check_memory(const EnginePlan& plan, const model::ModelConfig& conf
       "{} bytes of weights, {} of KV cache and {} of activations are more than the {} that are "
       "available; lower --kv-memory, --context, --max-sequences or --prefill-chunk",
       weights_bytes, plan.cache.budget_bytes, activations, *available));
+}
+
+// What cached keys and values depend on, beside tokens and tenant: this process's secret, so that
+// nobody can compute digests from outside, the model and how numbers are computed and stored. All
+// instruction sets compute the same bits, so they are no part of it.
+kv::Digest cache_identity(const EngineOptions& options, const load::LoadedModel& model) {
+  std::array<std::byte, 32> secret{};
+  CHECK(getrandom(secret.data(), secret.size(), 0) == static_cast<ssize_t>(secret.size()));
+  const std::string numerics =
+      fmt::format("{} weights={} kv={} block={} version={}", model.config.architecture,
+                  options.weights == load::WeightsMode::kF32 ? "f32" : "native",
+                  quant::kv_dtype_name(options.kv_dtype), options.block_tokens, kNumericsVersion);
+  base::Sha256 hash;
+  hash.update(secret);
+  hash.update(std::as_bytes(std::span(model.fingerprint)));
+  hash.update(std::as_bytes(std::span(numerics)));
+  return hash.finish();
 }
 
 }  // namespace
@@ -56,6 +77,7 @@ base::Result<std::unique_ptr<Llm>> Llm::load(const EngineOptions& options,
                      text::ChatTemplate::create(*llm->loaded_.chat_template, llm->loaded_.vocab));
   }
   ASSIGN_OR_RETURN(llm->tokenizer_, text::Tokenizer::create(std::move(llm->loaded_.vocab)));
+  llm->plan_.cache.identity = cache_identity(options, llm->loaded_);
   ASSIGN_OR_RETURN(llm->transformer_, engine::create_transformer({.config = &llm->loaded_.config,
                                                                   .weights = &llm->loaded_.weights,
                                                                   .kernels = options.kernels,

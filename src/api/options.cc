@@ -164,7 +164,10 @@ base::Result<EnginePlan> plan_engine(const EngineOptions& options,
       .block_tokens = options.block_tokens,
       .budget_bytes = options.kv_memory_bytes.value_or(default_kv_bytes(options, layout, context)),
       .sequences_max = sequences,
-      .sequence_tokens_max = context};
+      .sequence_tokens_max = context,
+      .verify = options.kv_verify};
+  plan.cache.publish = options.kv_publish.value_or(plan.cache.publish);
+  plan.cache.contiguous_run = options.kv_contiguous_run.value_or(plan.cache.contiguous_run);
   plan.limits = {.requests_max = std::max(options.requests_max, sequences),
                  .sequences_max = sequences,
                  .prefill_chunk = std::min(options.prefill_chunk.value_or(context), context),

@@ -45,10 +45,14 @@ struct EngineOptions {
   std::optional<uint32_t> context;
 
   // What a command needs beyond the flags.
+  bool kv_verify = false;             // tests: see kv::CacheOptions::verify
   uint32_t requests_max = 0;          // queue length; 0: as many as sequences_max
   uint32_t logit_rows_max = 0;        // 0: as many as sequences_max
   std::optional<uint64_t> kv_tokens;  // default size of the cache; nullopt: one full context,
                                       // at most 1 GiB
+  // What benchmarks compare with; nullopt: as kv::CacheOptions has it.
+  std::optional<kv::Publish> kv_publish;
+  std::optional<kv::ContiguousRun> kv_contiguous_run;
 };
 
 // Error: the first flag that can not be used, by name, with what is allowed.

@@ -51,7 +51,7 @@ class Llm::Run {
   const GenerateHooks& hooks_;
   std::vector<Pending> requests_;
   std::vector<Stream> streams_;
-  size_t submitted_ = 0;  // requests_[0, submitted_) are in the engine or done
+  size_t submitted_ = 0;                  // requests_[0, submitted_) are in the engine or done
   std::map<SequenceId, size_t> running_;  // first stream of each request
   size_t streams_open_ = 0;
   uint64_t prompt_tokens_ = 0;

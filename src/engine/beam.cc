@@ -38,8 +38,7 @@ void BeamSearch::choose() {
   CHECK(ready());
   candidates_.clear();
   for (uint32_t b = 0; b < live_; ++b) {
-    for (const sample::TokenLogprob& offer :
-         std::span(beams_[b].offers).first(beams_[b].offered)) {
+    for (const sample::TokenLogprob& offer : std::span(beams_[b].offers).first(beams_[b].offered)) {
       candidates_.push_back({beams_[b].score + double{offer.logprob}, b, offer.token});
     }
   }

@@ -1,5 +1,5 @@
-// Beam search: keeps the `width` most likely continuations of a prompt and forks them. Decides only;
-// the engine computes rows and asks the scheduler for the forks.
+// Beam search: keeps the `width` most likely continuations of a prompt and forks them. Decides
+// only; the engine computes rows and asks the scheduler for the forks.
 //
 // A step: every live beam offers its 2 x width most likely next tokens. In the order of summed
 // log-probability, end tokens complete a hypothesis and others go on as beams, until `width` go on.

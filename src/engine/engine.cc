@@ -20,6 +20,7 @@ base::Result<std::unique_ptr<Engine>> Engine::create(const EngineParts& parts,
                                                      const sched::SchedulerLimits& limits) {
   std::unique_ptr<Engine> engine(new Engine(parts, limits));
   engine->sequence_tokens_max_ = cache.sequence_tokens_max;
+  engine->encoder_tokens_max_ = cache.encoder_tokens_max;
   kv::CacheOptions options = cache;
   options.step_tokens_max = limits.prefill_chunk;
   ASSIGN_OR_RETURN(engine->cache_, kv::Cache::create(options));
@@ -51,7 +52,8 @@ base::Status Engine::check(const Request& request) const {
   if (request.tokens.empty())
     return base::bad_input("the prompt is empty; give at least one token");
   const uint32_t vocab = parts_.model->vocab_size();
-  for (const std::vector<TokenId>* ids : {&request.tokens, &request.end_tokens}) {
+  for (const std::vector<TokenId>* ids :
+       {&request.tokens, &request.encoder_tokens, &request.end_tokens}) {
     for (const TokenId id : *ids) {
       if (id >= 0 && static_cast<uint32_t>(id) < vocab) continue;
       return base::bad_input(
@@ -65,7 +67,9 @@ base::Status Engine::check(const Request& request) const {
         "for fewer tokens",
         request.tokens.size(), request.max_tokens, sequence_tokens_max_));
   }
-  if (!cache_->can_ever_fit(static_cast<uint32_t>(wanted))) {
+  RETURN_IF_ERROR(check_encoder(request));
+  const auto encoder_tokens = static_cast<uint32_t>(request.encoder_tokens.size());
+  if (!cache_->can_ever_fit(static_cast<uint32_t>(wanted), encoder_tokens)) {
     return base::bad_input(fmt::format(
         "{} prompt tokens and {} to generate need more than the KV budget of {} blocks of {} "
         "tokens; raise --kv-memory or ask for fewer tokens",
@@ -85,6 +89,16 @@ base::Status Engine::check(const Request& request) const {
   return sample::check(request.sampling, vocab);
 }
 
+base::Status Engine::check_encoder(const Request& request) const {
+  if (request.encoder_tokens.empty()) return {};
+  if (!parts_.model->has_encoder()) {
+    return base::bad_input("this model has no encoder; leave its input out");
+  }
+  if (request.encoder_tokens.size() <= encoder_tokens_max_) return {};
+  return base::bad_input(fmt::format("{} tokens for the encoder; give at most {}",
+                                     request.encoder_tokens.size(), encoder_tokens_max_));
+}
+
 bool Engine::can_submit(const Request& request) const {
   return scheduler_->has_room(sequences_of(request));
 }
@@ -92,23 +106,24 @@ bool Engine::can_submit(const Request& request) const {
 SequenceId Engine::submit(Request request) {
   CHECK(can_submit(request));
   const auto prompt_tokens = static_cast<uint32_t>(request.tokens.size());
-  const sched::Slot slot = scheduler_->add({.tokens = std::move(request.tokens),
-                                            .tokens_max = prompt_tokens + request.max_tokens,
-                                            .domain = request.domain,
-                                            .retention = request.retention,
-                                            .priority = request.priority,
-                                            .reads_cache = request.reads_cache,
-                                            .score_prompt = request.score_prompt,
-                                            .forks = sequences_of(request) - 1});
+  const auto owned = std::make_shared<Request>(std::move(request));
+  const sched::Slot slot = scheduler_->add({.tokens = std::move(owned->tokens),
+                                            .tokens_max = prompt_tokens + owned->max_tokens,
+                                            .encoder = owned->encoder_tokens,
+                                            .domain = owned->domain,
+                                            .retention = owned->retention,
+                                            .priority = owned->priority,
+                                            .reads_cache = owned->reads_cache,
+                                            .score_prompt = owned->score_prompt,
+                                            .forks = sequences_of(*owned) - 1});
   Running& running = running_of(slot);
   CHECK(!running.used);
-  const bool digests = request.digest_logits;
   running = {.id = SequenceId{next_id_++},
              .used = true,
-             .request = std::make_shared<const Request>(std::move(request)),
+             .request = owned,
              .prompt_tokens = prompt_tokens,
              .stats = {.prompt_tokens = prompt_tokens, .submitted_us = parts_.clock->now_us()}};
-  if (digests) running.digest = &digests_[sched::index_of(slot)];
+  if (owned->digest_logits) running.digest = &digests_[sched::index_of(slot)];
   if (running.request->beams > 0) start_beams(slot, *running.request);
   return running.id;
 }
@@ -185,6 +200,7 @@ void Engine::build_batch(std::span<const sched::PlannedRows> plan) {
   for (const sched::PlannedRows& rows : plan) {
     Running& running = running_of(rows.slot);
     if (!running.stats.admitted_us) note_admission(rows.slot);
+    encode_input(scheduler_->lease(rows.slot));
     const auto first_row = static_cast<uint32_t>(batch_tokens_.size());
     const auto tokens = scheduler_->tokens(rows.slot).subspan(rows.first_position, rows.tokens);
     batch_tokens_.insert(batch_tokens_.end(), tokens.begin(), tokens.end());
@@ -200,6 +216,13 @@ void Engine::build_batch(std::span<const sched::PlannedRows> plan) {
   }
   CHECK(batch_tokens_.size() <= limits_.rows_max());
   CHECK(batch_logit_rows_.size() <= limits_.logit_rows_max);
+}
+
+// Once for each input that is not in memory, before the first row that reads it.
+void Engine::encode_input(const kv::Lease& lease) {
+  if (!cache_->needs_encoding(lease)) return;
+  parts_.model->encode({.tokens = cache_->encoder_input(lease), .view = cache_->view(lease)});
+  cache_->encoded(lease);
 }
 
 void Engine::note_admission(sched::Slot slot) {
@@ -219,12 +242,13 @@ void Engine::finish_rows(const sched::PlannedRows& rows, model::SequenceRows& co
   running.stats.pairs_computed += pairs;
   pairs_computed_ += pairs;
   const uint32_t prompt_end = std::min(rows.first_position + rows.tokens, running.prompt_tokens);
-  const uint32_t prompt_rows = prompt_end - std::min(prompt_end, running.prompt_reached);
+  const uint32_t reached_before = running.prompt_reached;
+  const uint32_t prompt_rows = prompt_end - std::min(prompt_end, reached_before);
   running.prompt_reached += prompt_rows;
   running.stats.prompt_tokens_computed += prompt_rows;
   prompt_tokens_computed_ += prompt_rows;
   scheduler_->complete(rows);
-  if (rows.scores) score_rows(rows, first_logit_row);
+  if (rows.scores) score_rows(rows, first_logit_row, reached_before);
   if (!rows.samples) return;
   if (running.request->max_tokens == 0) {
     finish(rows.slot, FinishReason::kLength);
@@ -264,9 +288,12 @@ void Engine::start_choices(sched::Slot slot) {
   }
 }
 
-void Engine::score_rows(const sched::PlannedRows& rows, uint32_t first_logit_row) {
+// Each row once: a preempted prompt is computed again from its first token.
+void Engine::score_rows(const sched::PlannedRows& rows, uint32_t first_logit_row,
+                        uint32_t scored_before) {
   const Running& running = running_of(rows.slot);
-  for (uint32_t i = 0; i < rows.tokens; ++i) {
+  const uint32_t first = scored_before - std::min(scored_before, rows.first_position);
+  for (uint32_t i = first; i < rows.tokens; ++i) {
     const std::span<const float> logits = logits_.row(first_logit_row + i);
     Event& event = emit(Event::Kind::kScore, running);
     event.position = rows.first_position + i;

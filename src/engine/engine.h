@@ -116,7 +116,9 @@ class Engine {
   void build_batch(std::span<const sched::PlannedRows> plan);
   void finish_rows(const sched::PlannedRows& rows, model::SequenceRows& computed,
                    uint32_t first_logit_row);
-  void score_rows(const sched::PlannedRows& rows, uint32_t first_logit_row);
+  void score_rows(const sched::PlannedRows& rows, uint32_t first_logit_row, uint32_t scored_before);
+  base::Status check_encoder(const Request& request) const;
+  void encode_input(const kv::Lease& lease);
   void note_admission(sched::Slot slot);
   void start_choices(sched::Slot slot);
   void sample_row(sched::Slot slot, std::span<const float> logits);
@@ -137,6 +139,7 @@ class Engine {
   EngineParts parts_;
   sched::SchedulerLimits limits_;
   uint32_t sequence_tokens_max_ = 0;
+  uint32_t encoder_tokens_max_ = 0;
   std::unique_ptr<kv::Cache> cache_;
   std::unique_ptr<sched::Scheduler> scheduler_;  // after the cache: it holds leases
   std::vector<Retained> retained_;               // after the cache: the pins point to it

@@ -15,8 +15,8 @@ base::Status Engine::check_beams(const Request& request) const {
   if (request.beams > most) {
     return base::bad_input(fmt::format("{} beams; use at most {}", request.beams, most));
   }
-  const char* conflict = request.choices > 1           ? "several choices"
-                         : !request.sampling.greedy()  ? "a temperature"
+  const char* conflict = request.choices > 1                 ? "several choices"
+                         : !request.sampling.greedy()        ? "a temperature"
                          : request.sampling.changes_logits() ? "penalties or a logit bias"
                          : request.score_prompt || request.logprobs || request.digest_logits
                              ? "logprobs or digests"
@@ -31,10 +31,10 @@ base::Status Engine::check_beams(const Request& request) const {
   const uint64_t blocks = cache_->blocks_for(prompt) +
                           uint64_t{request.beams} * (cache_->blocks_for(request.max_tokens) + 2);
   if (blocks <= cache_->blocks_capacity()) return {};
-  return base::bad_input(
-      fmt::format("{} beams of {} tokens may need {} KV blocks, but there are {}; raise --kv-memory "
-                  "or ask for less",
-                  request.beams, request.max_tokens, blocks, cache_->blocks_capacity()));
+  return base::bad_input(fmt::format(
+      "{} beams of {} tokens may need {} KV blocks, but there are {}; raise --kv-memory "
+      "or ask for less",
+      request.beams, request.max_tokens, blocks, cache_->blocks_capacity()));
 }
 
 uint32_t Engine::sequences_of(const Request& request) {

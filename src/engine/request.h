@@ -27,13 +27,14 @@ struct Request {
   std::vector<TokenId> tokens;  // the prompt; at least one
   uint32_t max_tokens = 0;      // 0: only compute (and score) the prompt
   sample::SamplingParams sampling;
-  std::vector<TokenId> end_tokens;  // ids that end the answer; they are part of it
-  uint32_t choices = 1;             // answers sampled from one prompt, computed once
-  uint32_t beams = 0;               // beam search of this width instead of sampling; 0: none
-  bool score_prompt = false;        // Event::kScore for every prompt row
-  bool logprobs = false;            // of every chosen token
-  uint32_t top_logprobs = 0;        // alternatives per token, at most kTopLogprobsMax
-  bool digest_logits = false;       // SHA-256 over the raw logits of all sampled positions
+  std::vector<TokenId> encoder_tokens;  // what an encoder reads first; empty: nothing
+  std::vector<TokenId> end_tokens;      // ids that end the answer; they are part of it
+  uint32_t choices = 1;                 // answers sampled from one prompt, computed once
+  uint32_t beams = 0;                   // beam search of this width instead of sampling; 0: none
+  bool score_prompt = false;            // Event::kScore for every prompt row
+  bool logprobs = false;                // of every chosen token
+  uint32_t top_logprobs = 0;            // alternatives per token, at most kTopLogprobsMax
+  bool digest_logits = false;           // SHA-256 over the raw logits of all sampled positions
 
   // The cache.
   kv::CacheDomain domain;  // whose prefixes it may share

@@ -21,7 +21,7 @@ uint64_t slab_bytes_for(const PoolOptions& options) {
   const auto fills = [&](uint64_t bytes) {
     return std::ranges::all_of(sizes, [&](size_t size) { return bytes % size * 100 <= bytes; });
   };
-  uint64_t bytes = base::align_up(largest, options.slab_unit_bytes);
+  uint64_t bytes = base::div_ceil(largest, options.slab_unit_bytes) * options.slab_unit_bytes;
   while (!fills(bytes)) bytes += options.slab_unit_bytes;
   return bytes;
 }
@@ -43,8 +43,8 @@ base::Result<BlockPool> BlockPool::create(const PoolOptions& options) {
   }
   const uint64_t stride = slab_bytes / *std::ranges::min_element(options.block_bytes);
   if (slabs * stride >= std::numeric_limits<uint32_t>::max()) {
-    return base::bad_input(fmt::format("the KV budget of {} bytes makes more than 2^32 blocks",
-                                       options.budget_bytes));
+    return base::bad_input(
+        fmt::format("the KV budget of {} bytes makes more than 2^32 blocks", options.budget_bytes));
   }
   ASSIGN_OR_RETURN(base::AlignedBuffer arena, base::AlignedBuffer::create(slabs * slab_bytes));
   return BlockPool(std::move(arena), options, slab_bytes, static_cast<uint32_t>(slabs));

@@ -78,8 +78,8 @@ class BlockPool {
   // Filling without owners, or Cached -> Free. Earlier BlockRefs to it become stale.
   void free(BlockId block);
 
-  // Gives the bytes, owners and state of `from` to `to` and frees `from`: relocation. Requires: `to`
-  // has just been taken in the same group.
+  // Gives the bytes, owners and state of `from` to `to` and frees `from`: relocation. Requires:
+  // `to` has just been taken in the same group.
   void move(BlockId from, BlockId to);
 
   // Zero-fills a block before its first use: slots not written yet then count as exact zeros.

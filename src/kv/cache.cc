@@ -55,8 +55,13 @@ base::Result<std::unique_ptr<Cache>> Cache::create(const CacheOptions& options) 
   PoolOptions pool_options{.budget_bytes = options.budget_bytes,
                            .slab_unit_bytes = options.slab_unit_bytes,
                            .poison_released = options.verify};
+  // Groups of encoders come last: their blocks hold no tokens of the sequence.
+  CHECK(options.groups.front().kind != GroupKind::kCross);
+  CHECK(std::ranges::is_partitioned(
+      options.groups, [](const GroupShape& g) { return g.kind != GroupKind::kCross; }));
   for (const GroupShape& group : options.groups) {
     CHECK(group.kind != GroupKind::kSlidingWindow || group.window_tokens > 0);
+    CHECK(group.kind != GroupKind::kCross || options.encoder_tokens_max > 0);
     layouts.emplace_back(group, options.block_tokens);
     pool_options.block_bytes.push_back(layouts.back().block_bytes());
   }
@@ -86,7 +91,11 @@ Cache::Cache(const CacheOptions& options, std::vector<BlockLayout> layouts, Bloc
       seen_(2 * index_.nodes_max()),
       owners_(pool_.ids_end()),
       tables_(options.sequences_max),
-      pinned_blocks_(pool_.groups()) {
+      pinned_blocks_(pool_.groups()),
+      token_groups_(static_cast<uint32_t>(std::ranges::count_if(
+          options.groups, [](const GroupShape& g) { return g.kind != GroupKind::kCross; }))),
+      encoders_(token_groups_ < options.groups.size() ? options.encoder_inputs_max : 0,
+                options.encoder_tokens_max, options.block_tokens) {
   const uint64_t sequence_blocks = layouts_[0].blocks_for(options.sequence_tokens_max);
   for (uint32_t g = 0; g < groups(); ++g) {
     queues_.emplace_back(pool_.ids_end(), pool_.blocks_max(g) / 100 * kReusedPercentMax +
@@ -99,9 +108,10 @@ Cache::Cache(const CacheOptions& options, std::vector<BlockLayout> layouts, Bloc
     table.tokens.reserve(options.sequence_tokens_max);
     table.chain.reserve(sequence_blocks);
     for (uint32_t g = 0; g < groups(); ++g) {
-      // A table can hold as many blocks as a sequence has; in kContiguous a power of two of them.
-      table.groups[g].blocks.reserve(std::bit_ceil(sequence_blocks));
-      table.groups[g].pointers.reserve(std::bit_ceil(sequence_blocks));
+      // A table can hold as many blocks as a sequence has, in kContiguous a power of two of them,
+      // and a copy of the last.
+      table.groups[g].blocks.reserve(std::bit_ceil(sequence_blocks) + 1);
+      table.groups[g].pointers.reserve(std::bit_ceil(sequence_blocks) + 1);
       table.views.push_back({.layout = &layouts_[g]});
     }
     free_tables_.push_back(static_cast<uint32_t>(i));
@@ -110,13 +120,13 @@ Cache::Cache(const CacheOptions& options, std::vector<BlockLayout> layouts, Bloc
   moving_.reserve(pool_.ids_end() / pool_.slab_count() + 1);
 }
 
-bool Cache::can_ever_fit(uint32_t tokens_max) const {
+bool Cache::can_ever_fit(uint32_t tokens_max, uint32_t encoder_tokens) const {
   if (options_.mode == CacheMode::kContiguous) {
     return run_blocks(tokens_max) <= pool_.blocks_max(0);
   }
   uint64_t slabs = 0;
   for (uint32_t g = 0; g < groups(); ++g) {
-    uint64_t blocks = layouts_[g].blocks_for(tokens_max);
+    uint64_t blocks = layouts_[g].blocks_for(g < token_groups() ? tokens_max : encoder_tokens);
     if (shape(g).kind == GroupKind::kSlidingWindow) {
       const uint64_t span = uint64_t{shape(g).window_tokens} + options_.step_tokens_max;
       blocks = std::min(blocks, layouts_[g].blocks_for(span) + 1);
@@ -132,13 +142,13 @@ uint32_t Cache::blocks_for(uint32_t tokens) const {
 
 uint32_t Cache::blocks_capacity() const {
   uint32_t least = UINT32_MAX;
-  for (uint32_t g = 0; g < groups(); ++g) least = std::min(least, pool_.blocks_max(g));
+  for (uint32_t g = 0; g < token_groups(); ++g) least = std::min(least, pool_.blocks_max(g));
   return least;
 }
 
 uint32_t Cache::blocks_available() const {
   uint32_t least = UINT32_MAX;
-  for (uint32_t g = 0; g < groups(); ++g) least = std::min(least, available(g));
+  for (uint32_t g = 0; g < token_groups(); ++g) least = std::min(least, available(g));
   return least;
 }
 
@@ -160,9 +170,13 @@ std::optional<Opened> Cache::open(const SequenceSpec& spec) {
   CHECK(can_ever_fit(spec.tokens_max));
   const std::optional<uint32_t> claimed = claim_table(spec);
   if (!claimed) return std::nullopt;
+  Table& table = tables_[*claimed];
+  if (!spec.encoder.empty() && !attach_encoder(table, spec.encoder)) {
+    close(*claimed, /*seals_tail=*/false);
+    return std::nullopt;
+  }
   const Match found = match(spec);
   const MatchReport how = report(spec, found);
-  Table& table = tables_[*claimed];
   if (shares()) {
     adopt_match(table, found);
     table.tokens.assign(spec.prompt.begin(), spec.prompt.begin() + found.tokens);
@@ -194,7 +208,7 @@ std::optional<uint32_t> Cache::claim_table(const SequenceSpec& spec) {
   table.retention = spec.retention;
   table.prompt_tokens = static_cast<uint32_t>(spec.prompt.size());
   if (!shares()) return index;
-  const auto words = words_of(spec.domain);
+  const auto words = words_of(spec.domain, spec.encoder);
   table.root = node_for(std::nullopt, words);
   if (table.root) {
     index_.add_reference(*table.root);
@@ -218,6 +232,7 @@ void Cache::adopt_match(Table& table, const Match& match) {
   for (uint32_t i = 0; i < blocks; ++i) {
     index_.add_reference(match_chain_[i]);
     index_.mark_reused(match_chain_[i]);
+    index_.raise_retention(match_chain_[i], table.retention);
     table.chain.push_back(match_chain_[i]);
   }
   table.sealed = blocks;
@@ -226,9 +241,10 @@ void Cache::adopt_match(Table& table, const Match& match) {
     table.borrowed = match.partial->node;
     index_.add_reference(*table.borrowed);
     index_.mark_reused(*table.borrowed);
+    index_.raise_retention(*table.borrowed, table.retention);
   }
   const uint32_t entries = blocks_for(match.tokens);
-  for (uint32_t g = 0; g < groups(); ++g) {
+  for (uint32_t g = 0; g < token_groups(); ++g) {
     GroupTable& group = table.groups[g];
     group.first = std::min(first_needed(g, match.tokens), entries);
     group.blocks.resize(group.first);
@@ -244,8 +260,7 @@ void Cache::adopt_match(Table& table, const Match& match) {
   }
 }
 
-std::optional<Reservation> Cache::reserve(const Lease& lease, uint32_t tokens,
-                                          uint32_t keep_back) {
+std::optional<Reservation> Cache::reserve(const Lease& lease, uint32_t tokens, uint32_t keep_back) {
   Table& table = table_of(lease);
   CHECK(!table.reserved);
   CHECK(tokens >= table.tokens.size());
@@ -291,16 +306,15 @@ void Cache::truncate(const Lease& lease, uint32_t tokens) {
   CHECK(tokens <= table.tokens.size());
   const uint32_t blocks = tokens / block_tokens();
   const uint32_t slots_used = tokens % block_tokens();
-  for (uint32_t g = 0; g < groups(); ++g) {
+  for (uint32_t g = 0; g < token_groups(); ++g) {
     CHECK(tokens == 0 || table.groups[g].first <= first_needed(g, tokens));
   }
   withdraw_promises(lease.table_);
   std::optional<NodeId> borrowed;
   if (slots_used > 0) {
-    borrowed = blocks < table.sealed ? std::optional(table.chain[blocks])
-               : blocks_for(table.slots) == blocks + 1
-                   ? table.borrowed
-                   : std::nullopt;
+    borrowed = blocks < table.sealed                   ? std::optional(table.chain[blocks])
+               : blocks_for(table.slots) == blocks + 1 ? table.borrowed
+                                                       : std::nullopt;
     if (borrowed) index_.add_reference(*borrowed);
   }
   if (options_.mode != CacheMode::kContiguous) release_blocks_from(table, blocks_for(tokens));
@@ -313,7 +327,7 @@ void Cache::truncate(const Lease& lease, uint32_t tokens) {
   table.borrowed = borrowed;
   table.tokens.resize(tokens);
   table.slots = tokens;
-  if (slots_used > 0) clear_private_tail(table);
+  clear_private_tail(table);
   refresh_views(table);
 }
 
@@ -323,11 +337,14 @@ std::optional<Lease> Cache::fork(const Lease& lease) {
   if (free_tables_.empty()) return std::nullopt;
   const uint32_t index = free_tables_.back();
   Table& table = tables_[index];
-  const uint32_t entries = blocks_for(from.slots);
   if (options_.mode == CacheMode::kContiguous) {
-    if (!copy_run(from, table, entries)) return std::nullopt;
+    if (!copy_run(from, table, blocks_for(from.slots))) return std::nullopt;
   } else {
     for (uint32_t g = 0; g < groups(); ++g) {
+      const uint32_t entries = g < token_groups()
+                                   ? blocks_for(from.slots)
+                                   : static_cast<uint32_t>(from.groups[g].blocks.size());
+      table.views[g].tokens = from.views[g].tokens;
       table.groups[g].first = from.groups[g].first;
       table.groups[g].blocks.resize(from.groups[g].first);
       table.groups[g].pointers.resize(from.groups[g].first, nullptr);
@@ -336,6 +353,10 @@ std::optional<Lease> Cache::fork(const Lease& lease) {
         push_block(table, g, from.groups[g].blocks[i]);
       }
     }
+  }
+  if (from.encoder) {
+    encoders_.add_user(*from.encoder);
+    table.encoder = from.encoder;
   }
   free_tables_.pop_back();
   table.open = true;
@@ -346,6 +367,7 @@ std::optional<Lease> Cache::fork(const Lease& lease) {
   table.sealed = from.sealed;
   table.root = from.root;
   table.borrowed = from.borrowed;
+  table.stale_tail = from.stale_tail;
   table.tokens.assign(from.tokens.begin(), from.tokens.end());
   table.slots = from.slots;
   table.chain.assign(from.chain.begin(), from.chain.begin() + from.sealed);
@@ -383,9 +405,8 @@ void Cache::close(uint32_t index, bool seals_tail) {
   seal_full_blocks(index);
   if (seals_tail) seal_tail(table);
   withdraw_promises(index);
-  for (const NodeId node : table.chain) index_.raise_retention(node, table.retention);
-  if (table.borrowed) index_.raise_retention(*table.borrowed, table.retention);
   release_blocks_from(table, 0);
+  detach_encoder(table);
   if (table.borrowed) index_.drop_reference(*std::exchange(table.borrowed, std::nullopt));
   while (!table.chain.empty()) {
     const NodeId node = table.chain.back();
@@ -398,6 +419,7 @@ void Cache::close(uint32_t index, bool seals_tail) {
     erase_if_empty(root);
   }
   table.sealed = 0;
+  table.stale_tail = false;
   table.tokens.clear();
   table.slots = 0;
   table.open = false;
@@ -407,7 +429,7 @@ void Cache::close(uint32_t index, bool seals_tail) {
 std::optional<Pin> Cache::pin(const Lease& lease) {
   const Table& table = table_of(lease);
   if (table.sealed == 0) return std::nullopt;
-  for (uint32_t g = 0; g < groups(); ++g) {
+  for (uint32_t g = 0; g < token_groups(); ++g) {
     uint32_t more = 0;
     for (uint32_t i = 0; i < table.sealed; ++i) {
       const bool held = index_.block(table.chain[i], g).has_value();
@@ -430,6 +452,7 @@ ResetResult Cache::reset() {
     result.blocks_freed += pool_.counts(g).of(BlockState::kCached);
   }
   while (const std::optional<NodeId> node = index_.oldest_idle()) drop_node(*node);
+  while (const std::optional<uint32_t> entry = encoders_.oldest_idle()) drop_encoder_entry(*entry);
   seen_.clear();
   result.done = true;
   return result;
@@ -446,7 +469,8 @@ uint32_t Cache::tokens(const Lease& lease) const {
 // In kContiguous more blocks are held than may be read: those not reached yet are not zero-filled.
 void Cache::refresh_views(Table& table) {
   for (uint32_t g = 0; g < groups(); ++g) {
-    table.views[g].blocks = std::span(table.groups[g].pointers).first(blocks_for(table.slots));
+    const std::span<std::byte* const> blocks = table.groups[g].pointers;
+    table.views[g].blocks = g < token_groups() ? blocks.first(blocks_for(table.slots)) : blocks;
   }
 }
 

@@ -29,6 +29,7 @@
 
 #include "base/result.h"
 #include "kv/block_pool.h"
+#include "kv/encoder_cache.h"
 #include "kv/eviction.h"
 #include "kv/identity.h"
 #include "kv/prefix_index.h"
@@ -55,7 +56,7 @@ struct CacheOptions {
   uint32_t block_tokens = 32;
   uint64_t budget_bytes = 0;  // the arena never exceeds it
   uint32_t sequences_max = 1;
-  uint32_t sequence_tokens_max = 0;  // longest sequence that may ever be opened
+  uint32_t sequence_tokens_max = 0;       // longest sequence that may ever be opened
   uint32_t step_tokens_max = UINT32_MAX;  // reserved at a time: bounds what a window takes
   Publish publish = Publish::kWhenSealed;
   ContiguousRun contiguous_run = ContiguousRun::kLongest;
@@ -64,6 +65,8 @@ struct CacheOptions {
   Digest identity{};
   DigestFunction digest = sha256_chain;
   uint64_t slab_unit_bytes = uint64_t{2} << 20;
+  uint32_t encoder_tokens_max = 0;   // longest input of an encoder; groups of kind kCross need it
+  uint32_t encoder_inputs_max = 64;  // kept at a time, in use or not
   bool verify = false;  // tests: poison what is freed, compare bytes that should be equal
 };
 
@@ -118,11 +121,12 @@ class Pin {
 
 struct SequenceSpec {
   CacheDomain domain;
-  std::span<const TokenId> prompt;  // at least one token; may hold an answer begun before
-  uint32_t tokens_max = 0;          // the longest it can get
+  std::span<const TokenId> prompt;   // at least one token; may hold an answer begun before
+  uint32_t tokens_max = 0;           // the longest it can get
+  std::span<const TokenId> encoder;  // input of the encoder; empty: none
   Retention retention = Retention::kNormal;
-  bool reads_cache = true;       // false: match nothing, but publish
-  bool counts = true;            // in the statistics of hits and misses
+  bool reads_cache = true;  // false: match nothing, but publish
+  bool counts = true;       // in the statistics of hits and misses
 };
 
 struct Opened {
@@ -161,7 +165,7 @@ class Cache {
   Cache& operator=(const Cache&) = delete;
 
   // Whether one sequence of so many tokens fits into the empty cache.
-  bool can_ever_fit(uint32_t tokens_max) const;
+  bool can_ever_fit(uint32_t tokens_max, uint32_t encoder_tokens = 0) const;
   // Blocks of every group that nobody uses: free or evictable.
   uint32_t blocks_available() const;
   uint32_t blocks_capacity() const;  // of the smallest group
@@ -180,6 +184,12 @@ class Cache {
   // and promises the full blocks that follow to others. nullopt, not now: no place, or in
   // kContiguous no run of blocks. Requires: can_ever_fit(tokens_max).
   std::optional<Opened> open(const SequenceSpec& spec);
+
+  // Whether the keys and values of the sequence's encoder input are still to be written, through
+  // view(); encoded() says that they are.
+  bool needs_encoding(const Lease& lease) const;
+  std::span<const TokenId> encoder_input(const Lease& lease) const;
+  void encoded(const Lease& lease);
 
   // Slots for positions [tokens(), tokens). Evicts, but never so much that fewer than `keep_back`
   // blocks remain available. nullopt, not now: too few blocks; nothing is taken then.
@@ -241,11 +251,13 @@ class Cache {
     bool reserved = false;  // a Reservation lives
     Retention retention = Retention::kNormal;
     uint32_t prompt_tokens = 0;
-    uint32_t branch_tokens = 0;  // where it left what was cached before it
-    uint32_t slots = 0;          // tokens that may be written: more than tokens while reserved
-    uint32_t sealed = 0;         // leading blocks whose nodes are in chain and have bytes
+    uint32_t branch_tokens = 0;       // where it left what was cached before it
+    uint32_t slots = 0;               // tokens that may be written: more than tokens while reserved
+    uint32_t sealed = 0;              // leading blocks whose nodes are in chain and have bytes
+    std::optional<uint32_t> encoder;  // entry of encoders_
     std::optional<NodeId> root;
     std::optional<NodeId> borrowed;  // owns the last block, whose first slots are shared
+    bool stale_tail = false;  // the last block, shared when it was truncated, may hold more rows
     std::vector<TokenId> tokens;
     std::vector<NodeId> chain;  // [sealed] of the sealed blocks, then those promised
     std::array<GroupTable, kGroupsMax> groups;
@@ -264,6 +276,8 @@ class Cache {
   Cache(const CacheOptions& options, std::vector<BlockLayout> layouts, BlockPool pool);
   uint32_t block_tokens() const { return options_.block_tokens; }
   uint32_t groups() const { return static_cast<uint32_t>(layouts_.size()); }
+  // Groups whose blocks hold tokens of the sequence; those of encoders follow them.
+  uint32_t token_groups() const { return token_groups_; }
   const GroupShape& shape(uint32_t group) const { return layouts_[group].group(); }
   bool shares() const { return options_.mode == CacheMode::kPaged; }
   Table& table_of(const Lease& lease);
@@ -275,6 +289,7 @@ class Cache {
   // cache_match.cc: what is there.
   Match match(const SequenceSpec& spec);
   uint32_t servable(const Match& match) const;
+  bool is_computed(NodeId node) const;
   MatchReport report(const SequenceSpec& spec, const Match& match) const;
   bool diverges(const Match& match) const;
 
@@ -296,7 +311,9 @@ class Cache {
   void free_cached(BlockId block);
   bool steal_slab(uint32_t group);
   void relocate(BlockId from, BlockId to);
+  bool is_private(const Table& table, uint32_t block) const;
   bool tail_is_private(const Table& table) const;
+  bool push_free_block(Table& table, uint32_t group);
   bool copy_shared_tail(Table& table);
   bool take_over_tail(Table& table);
   void clear_private_tail(Table& table);
@@ -322,6 +339,13 @@ class Cache {
   void pin_node(NodeId node);
   void unpin(NodeId last);
 
+  // cache_encoder.cc: cross-attention.
+  bool attach_encoder(Table& table, std::span<const TokenId> input);
+  std::optional<uint32_t> make_encoder_entry(const Digest& digest, std::span<const TokenId> input);
+  void detach_encoder(Table& table);
+  void drop_encoder_entry(uint32_t entry);
+  void check_encoders() const;
+
   // cache_audit.cc: the books.
   std::vector<uint32_t> count_block_references() const;
   std::vector<uint32_t> count_node_references() const;
@@ -338,7 +362,9 @@ class Cache {
   std::vector<Table> tables_;
   std::vector<uint32_t> free_tables_;
   std::vector<uint32_t> pinned_blocks_;  // by group
-  CacheStats totals_;                    // the counters of it
+  uint32_t token_groups_;
+  EncoderCache encoders_;
+  CacheStats totals_;  // the counters of it
   uint32_t logical_blocks_ = 0;
 
   // Scratch of one call.

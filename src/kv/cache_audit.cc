@@ -13,12 +13,13 @@ CacheStats Cache::stats() const {
     stats.groups[g].blocks = pool_.counts(g);
     stats.groups[g].block_bytes = layouts_[g].block_bytes();
     stats.pinned_bytes += uint64_t{pinned_blocks_[g]} * layouts_[g].block_bytes();
+    if (g >= token_groups()) continue;
     stats.slots_allocated += uint64_t{stats.groups[g].blocks.referenced()} * block_tokens();
   }
   for (const Table& table : tables_) {
     if (!table.open) continue;
     ++stats.sequences;
-    for (uint32_t g = 0; g < groups(); ++g) {
+    for (uint32_t g = 0; g < token_groups(); ++g) {
       const GroupTable& group = table.groups[g];
       for (uint32_t i = group.first; i < blocks_for(static_cast<uint32_t>(table.tokens.size()));
            ++i) {
@@ -78,7 +79,9 @@ AuditReport Cache::audit(bool repair) {
   report.node_references_wrong = index_.reconcile_references(count_node_references(), repair);
   for (uint32_t i = 0; i < blocks.size(); ++i) {
     const BlockId block{i};
-    const bool owned = owners_[i].has_value();
+    const bool encoded = shape(pool_.group(block)).kind == GroupKind::kCross;
+    const bool owned = encoded ? encoders_.owner_of(pool_.group(block), block).has_value()
+                               : owners_[i].has_value();
     const bool idle_state =
         pool_.state(block) == BlockState::kCached || pool_.state(block) == BlockState::kFree;
     const bool leaked = blocks[i] == 0 && !idle_state;
@@ -87,7 +90,7 @@ AuditReport Cache::audit(bool repair) {
       if (repair) pool_.repair(block, blocks[i], owned);
     }
     EvictionQueue& queue = queues_[pool_.group(block)];
-    const bool belongs = pool_.state(block) == BlockState::kCached && owned &&
+    const bool belongs = !encoded && pool_.state(block) == BlockState::kCached && owned &&
                          index_.node(*owners_[i]).pins == 0;
     if (queue.contains(block) == belongs) continue;
     ++report.queue_entries_wrong;
@@ -125,6 +128,7 @@ void Cache::check_invariants() {
   CHECK(logical == logical_blocks_);
   CHECK(closed == free_tables_.size());
   check_owners();
+  check_encoders();
 }
 
 void Cache::check_table(const Table& table) const {
@@ -141,7 +145,7 @@ void Cache::check_table(const Table& table) const {
     }
     parent = table.chain[i];
   }
-  for (uint32_t g = 0; g < groups(); ++g) {
+  for (uint32_t g = 0; g < token_groups(); ++g) {
     const GroupTable& group = table.groups[g];
     CHECK(group.blocks.size() >= blocks_for(table.slots));
     CHECK(table.reserved || group.first <= first_needed(g, table.slots) ||
@@ -163,7 +167,8 @@ void Cache::check_owners() const {
   for (uint32_t i = 0; i < owners_.size(); ++i) {
     const BlockId block{i};
     const BlockState state = pool_.state(block);
-    const bool shared = state == BlockState::kSealed || state == BlockState::kCached;
+    const bool encoded = shape(pool_.group(block)).kind == GroupKind::kCross;
+    const bool shared = !encoded && (state == BlockState::kSealed || state == BlockState::kCached);
     CHECK(owners_[i].has_value() == shared);
     if (!shared) continue;
     const uint32_t g = pool_.group(block);

@@ -25,23 +25,24 @@ bool Cache::make_room(Table& table, uint32_t tokens, uint32_t keep_back) {
     if (room < wanted) return false;
     if (copies && room == wanted && !take_over_tail(table)) return false;
   }
-  if (copies && !tail_is_private(table) && !copy_shared_tail(table)) return false;
-  for (uint32_t i = before; i < after; ++i) {
-    for (uint32_t g = 0; g < groups(); ++g) {
-      const std::optional<BlockId> block = take_block(g);
-      if (block) {
-        pool_.clear(*block);
-        push_block(table, g, *block);
-        continue;
-      }
-      release_blocks_from(table, before);
-      return false;
-    }
+  bool fits = true;
+  for (uint32_t i = before; fits && i < after; ++i) {
+    for (uint32_t g = 0; fits && g < token_groups(); ++g) fits = push_free_block(table, g);
   }
-  if (groups() > 1 && wanted > 0 && blocks_available() < keep_back) {
-    release_blocks_from(table, before);
-    return false;
-  }
+  if (groups() > 1 && wanted > 0 && blocks_available() < keep_back) fits = false;
+  // The copy comes last: it can not be undone.
+  if (fits && copies && !tail_is_private(table)) fits = copy_shared_tail(table);
+  if (!fits) release_blocks_from(table, before);
+  if (fits && writes_tail && table.stale_tail) clear_private_tail(table);
+  return fits;
+}
+
+// Another block at the end of the table, zero-filled.
+bool Cache::push_free_block(Table& table, uint32_t group) {
+  const std::optional<BlockId> block = take_block(group);
+  if (!block) return false;
+  pool_.clear(*block);
+  push_block(table, group, *block);
   return true;
 }
 
@@ -52,12 +53,17 @@ std::optional<BlockId> Cache::take_block(uint32_t group) {
 }
 
 bool Cache::evict_one(uint32_t group) {
+  if (shape(group).kind == GroupKind::kCross) {
+    const std::optional<uint32_t> entry = encoders_.oldest_idle();
+    if (entry) drop_encoder_entry(*entry);
+    return entry.has_value();
+  }
   const std::optional<BlockId> block = queues_[group].next();
   if (!block) return false;
   const NodeId node = *owners_[index_of(*block)];
   totals_.evicted_age_us = index_.now_us() - index_.node(node).used_us;
   if (shape(group).kind == GroupKind::kFull) {
-    CHECK(!index_.has_children(node));  // leaf first
+    CHECK(!index_.first_child_with_bytes(node));  // leaf first
     drop_node(node);
   } else {
     free_cached(*block);
@@ -88,6 +94,12 @@ bool Cache::steal_slab(uint32_t for_group) {
   const uint32_t group = pool_.group(blocks[0]);
   const auto outside = [&](BlockId block) { return pool_.slab_of(block) != *slab; };
   for (const BlockId block : blocks) {
+    if (shape(group).kind == GroupKind::kCross) {
+      if (pool_.state(block) == BlockState::kCached) {
+        drop_encoder_entry(*encoders_.owner_of(group, block));
+      }
+      continue;
+    }
     if (queues_[group].contains(block)) drop_subtree(*owners_[index_of(block)], group);
   }
   const auto used = static_cast<uint32_t>(std::ranges::count_if(
@@ -97,6 +109,7 @@ bool Cache::steal_slab(uint32_t for_group) {
   uint32_t found = 0;
   while (found < used) {
     const std::optional<BlockId> place = pool_.take(group);
+    if (!place && evict_one(group)) continue;
     if (!place) break;
     moving_.push_back(*place);
     if (outside(*place)) ++found;
@@ -130,15 +143,29 @@ void Cache::relocate(BlockId from, BlockId to) {
       entries.pointers[i] = pool_.data(to);
     }
   }
+  if (shape(group).kind == GroupKind::kCross) {
+    std::vector<BlockId>& blocks = encoders_.entry(*encoders_.owner_of(group, from)).blocks[group];
+    std::ranges::replace(blocks, from, to);
+    return;
+  }
   const std::optional<NodeId> node = std::exchange(owners_[index_of(from)], std::nullopt);
   if (!node) return;
   owners_[index_of(to)] = node;
   index_.set_block(*node, group, pool_.ref(to));
 }
 
+// Whether nobody else sees this block, which has not left the table's windows.
+bool Cache::is_private(const Table& table, uint32_t block) const {
+  for (uint32_t g = 0; g < token_groups(); ++g) {
+    if (block < table.groups[g].first) continue;
+    const BlockId id = table.groups[g].blocks[block];
+    if (pool_.state(id) != BlockState::kFilling || pool_.references(id) != 1) return false;
+  }
+  return true;
+}
+
 bool Cache::tail_is_private(const Table& table) const {
-  const BlockId tail = table.groups[0].blocks.back();
-  return pool_.state(tail) == BlockState::kFilling && pool_.references(tail) == 1;
+  return is_private(table, static_cast<uint32_t>(table.tokens.size() / block_tokens()));
 }
 
 // Copy on write: the first slots of a block that others see, too, go to a block of our own.
@@ -146,25 +173,25 @@ bool Cache::tail_is_private(const Table& table) const {
 //          |- copied -|- zero -|
 bool Cache::copy_shared_tail(Table& table) {
   const auto last = static_cast<uint32_t>(table.tokens.size() / block_tokens());
-  std::array<BlockId, kGroupsMax> copies{};
-  for (uint32_t g = 0; g < groups(); ++g) {
-    const std::optional<BlockId> block = take_block(g);
-    if (block) {
-      copies[g] = *block;
+  const auto end = static_cast<uint32_t>(table.groups[0].blocks.size());
+  // The copies stand in the table from the start: taking one may relocate those before it.
+  for (uint32_t g = 0; g < token_groups(); ++g) {
+    if (const std::optional<BlockId> block = take_block(g)) {
+      push_block(table, g, *block);
       continue;
     }
-    while (g-- > 0) {
-      CHECK(pool_.drop_reference(copies[g]));
-      pool_.free(copies[g]);
-    }
+    release_blocks_from(table, end);
     return take_over_tail(table);
   }
-  for (uint32_t g = 0; g < groups(); ++g) {
+  for (uint32_t g = 0; g < token_groups(); ++g) {
     GroupTable& group = table.groups[g];
-    std::memcpy(pool_.data(copies[g]), group.pointers[last], pool_.block_bytes(g));
+    std::memcpy(group.pointers[end], group.pointers[last], pool_.block_bytes(g));
     release_block(group.blocks[last], Worth::kSeenOnce);
-    group.blocks[last] = copies[g];
-    group.pointers[last] = pool_.data(copies[g]);
+    group.blocks[last] = group.blocks[end];
+    group.pointers[last] = group.pointers[end];
+    group.blocks.pop_back();
+    group.pointers.pop_back();
+    --logical_blocks_;
     ++totals_.blocks_copied;
   }
   if (table.borrowed) index_.drop_reference(*std::exchange(table.borrowed, std::nullopt));
@@ -178,7 +205,7 @@ bool Cache::take_over_tail(Table& table) {
   const NodeId node = *std::exchange(table.borrowed, std::nullopt);
   drop_descendants(node);
   const auto last = static_cast<uint32_t>(table.tokens.size() / block_tokens());
-  for (uint32_t g = 0; g < groups(); ++g) {
+  for (uint32_t g = 0; g < token_groups(); ++g) {
     const BlockId block = table.groups[g].blocks[last];
     pool_.unseal(block);
     owners_[index_of(block)].reset();
@@ -190,11 +217,13 @@ bool Cache::take_over_tail(Table& table) {
   return true;
 }
 
+// Where others still see the tail, it is cleared before it is written.
 void Cache::clear_private_tail(Table& table) {
   const auto used = static_cast<uint32_t>(table.tokens.size() % block_tokens());
   const auto last = static_cast<uint32_t>(table.tokens.size() / block_tokens());
-  if (used == 0 || table.borrowed || !tail_is_private(table)) return;
-  for (uint32_t g = 0; g < groups(); ++g) {
+  table.stale_tail = used > 0 && (table.borrowed || !tail_is_private(table));
+  if (used == 0 || table.stale_tail) return;
+  for (uint32_t g = 0; g < token_groups(); ++g) {
     const BlockLayout& layout = layouts_[g];
     std::byte* block = table.groups[g].pointers[last];
     for (uint32_t layer = 0; layer < layout.group().layers; ++layer) {
@@ -227,7 +256,7 @@ void Cache::release_block(BlockId block, Worth worth) {
 
 // Tail first, so that a chain is evicted from its end.
 void Cache::release_blocks_from(Table& table, uint32_t first) {
-  for (uint32_t g = 0; g < groups(); ++g) {
+  for (uint32_t g = 0; g < token_groups(); ++g) {
     GroupTable& group = table.groups[g];
     while (group.blocks.size() > first) {
       const bool left = group.blocks.size() <= group.first;
@@ -244,7 +273,7 @@ void Cache::release_blocks_from(Table& table, uint32_t first) {
 // prompt's end and where this one branched off, keep their worth.
 void Cache::leave_window(Table& table) {
   const auto tokens = static_cast<uint32_t>(table.tokens.size());
-  for (uint32_t g = 0; g < groups(); ++g) {
+  for (uint32_t g = 0; g < token_groups(); ++g) {
     GroupTable& group = table.groups[g];
     const uint32_t needed = std::min(first_needed(g, tokens), blocks_for(tokens));
     for (; group.first < needed; ++group.first) {

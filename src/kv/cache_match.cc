@@ -19,7 +19,7 @@ Cache::Match Cache::match(const SequenceSpec& spec) {
   match_chain_.clear();
   Match found;
   if (!shares() || !spec.reads_cache) return found;
-  const auto words = words_of(spec.domain);
+  const auto words = words_of(spec.domain, spec.encoder);
   Digest digest = index_.digest_after(index_.seed(), words);
   found.root = index_.find(std::nullopt, digest, words);
   if (!found.root) return found;
@@ -30,7 +30,7 @@ Cache::Match Cache::match(const SequenceSpec& spec) {
     const auto tokens = block_of(spec.prompt, found.blocks);
     digest = index_.digest_after(digest, tokens);
     const std::optional<NodeId> next = index_.find(last, digest, tokens);
-    if (!next || index_.node(*next).promised_by) break;
+    if (!next || !is_computed(*next)) break;
     match_chain_.push_back(*next);
     ++found.blocks;
     last = *next;
@@ -41,6 +41,15 @@ Cache::Match Cache::match(const SequenceSpec& spec) {
   found.tokens_full_group = full + (found.partial ? found.partial->tokens : 0);
   found.tokens = servable(found);
   return found;
+}
+
+// Not only promised, or evicted while the one that had promised it still lives.
+bool Cache::is_computed(NodeId node) const {
+  if (index_.node(node).promised_by) return false;
+  for (uint32_t g = 0; g < token_groups(); ++g) {
+    if (shape(g).kind == GroupKind::kFull && !index_.block(node, g)) return false;
+  }
+  return true;
 }
 
 // The longest position at which every group holds all that the next row reads. A missing block
@@ -56,8 +65,7 @@ uint32_t Cache::servable(const Match& match) const {
   };
   for (bool moved = true; moved && position > 0;) {
     moved = false;
-    for (uint32_t g = 0; g < groups(); ++g) {
-      if (shape(g).kind == GroupKind::kCross) continue;
+    for (uint32_t g = 0; g < token_groups(); ++g) {
       const std::optional<uint32_t> gap = first_gap(g);
       if (!gap) continue;
       position = *gap * block_tokens();
@@ -80,7 +88,7 @@ MatchReport Cache::report(const SequenceSpec& spec, const Match& match) const {
     how.missed_for(MissReason::kLastToken) = 1;
     return how;
   }
-  const auto words = words_of(spec.domain);
+  const auto words = words_of(spec.domain, spec.encoder);
   const Digest root = index_.digest_after(index_.seed(), words);
   uint32_t tag = 0;
   std::memcpy(&tag, root.data(), sizeof(tag));
@@ -117,8 +125,8 @@ bool Cache::diverges(const Match& match) const {
 Probe Cache::probe(const SequenceSpec& spec) {
   const Match found = match(spec);
   Probe result{.tokens_cached = found.tokens};
-  result.blocks_wanted = blocks_for(static_cast<uint32_t>(spec.prompt.size())) -
-                         found.tokens / block_tokens();
+  result.blocks_wanted =
+      blocks_for(static_cast<uint32_t>(spec.prompt.size())) - found.tokens / block_tokens();
   // Cached blocks that are matched are not available any more, either.
   for (uint32_t i = 0; i < blocks_for(found.tokens); ++i) {
     const NodeId node = i < found.blocks ? match_chain_[i] : found.partial->node;

@@ -11,6 +11,7 @@ namespace kvasir::kv {
 void Cache::seal_full_blocks(uint32_t index) {
   Table& table = tables_[index];
   while (table.indexed && (table.sealed + 1) * block_tokens() <= table.tokens.size()) {
+    if (!is_private(table, table.sealed)) return;  // a fork has it, too: the last one seals it
     if (!seal_block(index, table.sealed)) {
       // Every node of the index is in use: the rest of this sequence stays private.
       table.indexed = false;
@@ -32,6 +33,7 @@ bool Cache::seal_block(uint32_t index, uint32_t block) {
   const NodeId node = table.chain[block];
   if (index_.node(node).promised_by == index) ++totals_.promises_kept;
   index_.set_promise(node, std::nullopt);
+  index_.raise_retention(node, table.retention);
   drop_superseded(parent, tokens);
   give_bytes(table, block, node);
   table.sealed = block + 1;
@@ -55,7 +57,7 @@ std::optional<NodeId> Cache::node_for(std::optional<NodeId> parent,
 
 // The node gets the block's bytes; where it has equal ones already, the sequence adopts those.
 void Cache::give_bytes(Table& table, uint32_t block, NodeId node) {
-  for (uint32_t g = 0; g < groups(); ++g) {
+  for (uint32_t g = 0; g < token_groups(); ++g) {
     GroupTable& group = table.groups[g];
     if (block < group.first) continue;
     const BlockId own = group.blocks[block];
@@ -93,8 +95,9 @@ void Cache::drop_superseded(NodeId parent, std::span<const TokenId> tokens) {
 void Cache::seal_tail(Table& table) {
   const uint32_t full = table.sealed * block_tokens();
   const auto tail = std::span<const TokenId>(table.tokens).subspan(full);
-  if (!table.indexed || tail.empty() || table.borrowed || !tail_is_private(table)) return;
-  CHECK(tail.size() < block_tokens());
+  if (!table.indexed || tail.empty() || tail.size() >= block_tokens()) return;
+  if (table.borrowed || !tail_is_private(table)) return;
+  if (table.stale_tail) clear_private_tail(table);
   const NodeId parent = table.sealed == 0 ? *table.root : table.chain[table.sealed - 1];
   const std::optional<PrefixIndex::Shared> sibling = index_.closest_child(parent, tail);
   if (sibling && sibling->tokens == tail.size()) return;  // another block begins with it
@@ -102,6 +105,7 @@ void Cache::seal_tail(Table& table) {
   table.borrowed = node_for(parent, tail);
   if (!table.borrowed) return;
   index_.add_reference(*table.borrowed);
+  index_.raise_retention(*table.borrowed, table.retention);
   give_bytes(table, table.sealed, *table.borrowed);
 }
 
@@ -133,11 +137,10 @@ void Cache::withdraw_promises(uint32_t index) {
   }
 }
 
-// Evicts what a childless, unreferenced node holds, and the node.
+// Evicts what a node holds, and the node. It stays, without bytes, where a sequence had promised it
+// but another one was faster: the first one will need it.
 void Cache::drop_node(NodeId node) {
-  CHECK(index_.node(node).references == 0);
-  CHECK(!index_.has_children(node));
-  for (uint32_t g = 0; g < groups(); ++g) {
+  for (uint32_t g = 0; g < token_groups(); ++g) {
     if (const std::optional<BlockRef> block = index_.block(node, g)) free_cached(block->id);
   }
   erase_if_empty(node);
@@ -155,10 +158,9 @@ void Cache::drop_subtree(NodeId node, uint32_t group) {
 }
 
 void Cache::drop_descendants(NodeId node) {
-  while (index_.has_children(node)) {
-    NodeId leaf = index_.first_child(node);
-    while (index_.has_children(leaf)) leaf = index_.first_child(leaf);
-    drop_node(leaf);
+  while (std::optional<NodeId> leaf = index_.first_child_with_bytes(node)) {
+    while (const auto child = index_.first_child_with_bytes(*leaf)) leaf = child;
+    drop_node(*leaf);
   }
 }
 
@@ -176,7 +178,7 @@ void Cache::erase_if_empty(std::optional<NodeId> node) {
 
 void Cache::pin_node(NodeId node) {
   if (index_.node(node).pins == 0) {
-    for (uint32_t g = 0; g < groups(); ++g) {
+    for (uint32_t g = 0; g < token_groups(); ++g) {
       const std::optional<BlockRef> block = index_.block(node, g);
       if (!block) continue;
       ++pinned_blocks_[g];
@@ -191,13 +193,12 @@ void Cache::unpin(NodeId last) {
     const NodeId id = *next;
     const PrefixIndex::Node& node = index_.node(id);
     next = node.parent;
-    for (uint32_t g = 0; g < groups() && node.pins == 1; ++g) {
+    for (uint32_t g = 0; g < token_groups() && node.pins == 1; ++g) {
       const std::optional<BlockRef> block = index_.block(id, g);
       if (!block) continue;
       --pinned_blocks_[g];
       if (pool_.state(block->id) != BlockState::kCached) continue;
-      queues_[g].insert(block->id, node.retention,
-                        node.reused ? Worth::kReused : Worth::kSeenOnce);
+      queues_[g].insert(block->id, node.retention, node.reused ? Worth::kReused : Worth::kSeenOnce);
     }
     index_.drop_pin(id);
     erase_if_empty(id);

@@ -11,12 +11,14 @@ Digest sha256_chain(const Digest& previous, std::span<const TokenId> words) {
   return hash.finish();
 }
 
-std::array<TokenId, kDomainWords> words_of(const CacheDomain& domain) {
+std::array<TokenId, kDomainWords> words_of(const CacheDomain& domain,
+                                           std::span<const TokenId> encoder) {
+  const Digest adapter = encoder.empty() ? domain.adapter : sha256_chain(domain.adapter, encoder);
   std::array<TokenId, kDomainWords> words{};
   static_assert(sizeof(words) == sizeof(domain.tenant) + sizeof(domain.adapter));
   std::memcpy(words.data(), domain.tenant.data(), sizeof(domain.tenant));
-  std::memcpy(words.data() + sizeof(domain.tenant) / sizeof(TokenId), domain.adapter.data(),
-              sizeof(domain.adapter));
+  std::memcpy(words.data() + sizeof(domain.tenant) / sizeof(TokenId), adapter.data(),
+              sizeof(adapter));
   return words;
 }
 

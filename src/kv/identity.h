@@ -34,7 +34,9 @@ struct CacheDomain {
 };
 constexpr size_t kDomainWords = 16;
 // The domain as words, to be compared and digested like the tokens of a block.
-std::array<TokenId, kDomainWords> words_of(const CacheDomain& domain);
+// What an encoder-decoder's tokens attend to besides is `encoder`: its SHA-256 joins the adapter.
+std::array<TokenId, kDomainWords> words_of(const CacheDomain& domain,
+                                           std::span<const TokenId> encoder = {});
 
 // A 64-bit fingerprint of a chain of tokens that leaves the domain out: for statistics only.
 uint64_t fingerprint_chain(uint64_t previous, std::span<const TokenId> tokens);

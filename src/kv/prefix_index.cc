@@ -85,6 +85,13 @@ std::optional<PrefixIndex::Shared> PrefixIndex::closest_child(
   return best;
 }
 
+std::optional<NodeId> PrefixIndex::first_child_with_bytes(NodeId parent) const {
+  for (const Node& child : at(parent).children) {
+    if (has_bytes(id_of(child))) return id_of(child);
+  }
+  return std::nullopt;
+}
+
 NodeId PrefixIndex::insert(std::optional<NodeId> parent, const Digest& digest,
                            std::span<const TokenId> tokens) {
   CHECK(!full());

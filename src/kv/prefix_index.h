@@ -108,8 +108,7 @@ class PrefixIndex {
   };
   std::optional<Shared> closest_child(NodeId parent, std::span<const TokenId> tokens) const;
   bool has_children(NodeId parent) const { return !at(parent).children.empty(); }
-  // Requires: has_children(parent).
-  NodeId first_child(NodeId parent) const { return id_of(*at(parent).children.begin()); }
+  std::optional<NodeId> first_child_with_bytes(NodeId parent) const;
 
   bool full() const { return free_.empty(); }
   // A node without references, bytes or promise. Requires: !full(), find() gives nullopt.

@@ -34,6 +34,7 @@ struct MatchReport {
   std::optional<uint32_t> diverged_at;          // position of the first token that differs
 
   uint32_t& missed_for(MissReason reason) { return missed[static_cast<size_t>(reason)]; }
+  uint32_t missed_for(MissReason reason) const { return missed[static_cast<size_t>(reason)]; }
 };
 
 struct GroupStats {
@@ -47,18 +48,20 @@ struct CacheStats {
   uint64_t prompt_tokens = 0;  // hits and misses together
   uint64_t tokens_hit = 0;
   std::array<uint64_t, kMissReasons> tokens_missed{};
-  uint32_t sequences = 0;          // open leases
-  uint32_t nodes = 0;              // of the prefix index
+  uint32_t sequences = 0;  // open leases
+  uint32_t nodes = 0;      // of the prefix index
   uint32_t nodes_max = 0;
-  uint32_t blocks_logical = 0;     // entries of block tables; with sharing more than blocks in use
+  uint32_t blocks_logical = 0;  // entries of block tables; with sharing more than blocks in use
   uint32_t blocks_logical_peak = 0;
   double sharing_saved_at_peak = 0.0;  // 1 - blocks in use / blocks_logical, when that was largest
-  uint64_t slots_allocated = 0;    // token slots of referenced blocks now
-  uint64_t slots_live = 0;         // those that hold a token, shared ones once
+  uint64_t slots_allocated = 0;        // token slots of referenced blocks now
+  uint64_t slots_live = 0;             // those that hold a token, shared ones once
   uint64_t blocks_deduplicated = 0;
-  uint64_t blocks_copied = 0;      // on write to a shared block
-  uint64_t blocks_relocated = 0;   // so that a slab could change its group
-  uint64_t promises_kept = 0;      // blocks that a promise announced and its owner sealed
+  uint64_t blocks_copied = 0;     // on write to a shared block
+  uint64_t blocks_relocated = 0;  // so that a slab could change its group
+  uint64_t promises_kept = 0;     // blocks that a promise announced and its owner sealed
+  uint64_t encoder_inputs_computed = 0;
+  uint64_t encoder_inputs_shared = 0;  // found in memory instead
   uint64_t pinned_bytes = 0;
   uint64_t oldest_cached_age_us = 0;  // of the block that goes next
   uint64_t evicted_age_us = 0;        // time since last use, of the last evicted block

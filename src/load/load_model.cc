@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/fp_env.h"
+#include "load/fingerprint.h"
 #include "load/read_config.h"
 #include "load/read_vocab.h"
 #include "quant/decode.h"
@@ -111,6 +112,9 @@ base::Result<LoadedModel> load_model(const gguf::GgufFile& file, const LoadOptio
   ASSIGN_OR_RETURN(loaded.weights, pack_weights(plan, options));
   CHECK(loaded.weights.arena.size_bytes() == plan.arena_bytes);
   loaded.parameters = plan.parameters;
+  loaded.fingerprint = fingerprint_of(
+      loaded.config, {loaded.weights.arena.data(), loaded.weights.arena.size_bytes()},
+      options.pool);
   return loaded;
 }
 

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "base/digest.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "gguf/gguf_file.h"
@@ -23,6 +24,7 @@ struct LoadedModel {
   model::ModelWeights weights;
   text::Vocab vocab;
   std::optional<std::string> chat_template;  // Jinja source
+  base::Sha256Bytes fingerprint{};           // of weights and configuration: see fingerprint.h
   uint64_t parameters = 0;                   // elements of all weights; a tied output counts once
 };
 

@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+
 #include <algorithm>
+#include <set>
 
 #include "base/fp_env.h"
 #include "load/read_config.h"
@@ -291,6 +293,23 @@ TEST(LoadModel, golden_models_load_with_their_configuration) {
     expect_matrix(model.weights.token_embedding, *file, "token_embd.weight");
     expect_layers(model, *file);
   }
+}
+
+TEST(LoadModel, fingerprints_tell_models_and_precisions_apart_and_not_thread_counts) {
+  std::set<base::Sha256Bytes> seen;
+  for (const char* name : {"llama", "llama31", "llama-q4_0", "llama-q4_1", "llama-mha-untied"}) {
+    const auto file =
+        gguf::GgufFile::open(fmt::format("{}/tests/golden/tiny/{}.gguf", KVASIR_SOURCE_DIR, name));
+    ASSERT_TRUE(file.has_value()) << file.error().message;
+    base::ThreadPool pool(3);
+    const auto alone = load_valid(*file, {}).fingerprint;
+    EXPECT_EQ(load_valid(*file, {.pool = &pool}).fingerprint, alone) << name;
+    seen.insert(alone);
+    if (std::string_view(name) == "llama-q4_0") {
+      seen.insert(load_valid(*file, {.weights = WeightsMode::kF32}).fingerprint);
+    }
+  }
+  EXPECT_EQ(seen.size(), 6U);
 }
 
 }  // namespace

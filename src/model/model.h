@@ -38,6 +38,12 @@ struct BatchLimits {
   uint32_t logit_rows_max = 0;
 };
 
+// An encoder's input and where its keys and values go.
+struct EncoderInput {
+  std::span<const TokenId> tokens;
+  kv::View view;  // its groups of kind kCross have slots for all tokens
+};
+
 class Model {
  public:
   virtual ~Model() = default;
@@ -46,6 +52,11 @@ class Model {
   //   logits  [logit_rows.size(), vocab_size]
   // The logits of a row depend on the tokens up to it and on nothing else.
   virtual void forward(const Batch& batch, base::Span2D<float> logits) = 0;
+
+  // Writes the keys and values that the decoder's rows read by cross-attention.
+  // Requires: has_encoder().
+  virtual void encode(const EncoderInput& input) = 0;
+  virtual bool has_encoder() const = 0;
 
   virtual uint32_t vocab_size() const = 0;
   virtual uint32_t layers() const = 0;

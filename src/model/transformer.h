@@ -32,6 +32,8 @@ class Transformer final : public Model {
                                                            const BatchLimits& limits);
 
   void forward(const Batch& batch, base::Span2D<float> logits) override;
+  void encode(const EncoderInput&) override { CHECK(has_encoder()); }
+  bool has_encoder() const override { return false; }
   uint32_t vocab_size() const override { return config_.vocab_size; }
   uint32_t layers() const override { return config_.layers; }
 

@@ -34,13 +34,14 @@ Slot Scheduler::add(SequenceSpec spec) {
   CHECK(has_room(1 + spec.forks));
   CHECK(!spec.tokens.empty());
   CHECK(spec.tokens_max >= spec.tokens.size());
-  CHECK(cache_.can_ever_fit(spec.tokens_max));
+  CHECK(cache_.can_ever_fit(spec.tokens_max, static_cast<uint32_t>(spec.encoder.size())));
   const Slot slot = claim_slot(spec.tokens_max);
   Sequence& sequence = sequence_of(slot);
   for (uint32_t i = 0; i < spec.forks; ++i) sequence.forks.push_back(claim_slot(spec.tokens_max));
   sequence.tokens = std::move(spec.tokens);
   sequence.tokens.reserve(spec.tokens_max);
   sequence.prompt_tokens = sequence.size();
+  sequence.encoder = spec.encoder;
   sequence.domain = spec.domain;
   sequence.retention = spec.retention;
   sequence.priority = spec.priority;
@@ -72,6 +73,7 @@ void Scheduler::fork(Slot parent_slot, Slot target_slot) {
   if (std::erase(parent.forks, target_slot) > 0 && parent.places > 1) --parent.places;
   target.tokens.assign(parent.tokens.begin(), parent.tokens.end());
   target.prompt_tokens = parent.prompt_tokens;
+  target.encoder = parent.encoder;
   target.domain = parent.domain;
   target.retention = parent.retention;
   target.priority = parent.priority;
@@ -122,6 +124,12 @@ std::span<const PlannedRows> Scheduler::plan() {
   logit_rows_left_ = limits_.logit_rows_max - running();
   rows_planned_ = 0;
   plan_running();
+  // With several groups what is kept back may still not do. Where nobody gets on, the last goes,
+  // protected or not: in the end the first in order has everything.
+  while (plan_.empty() && running_.size() > 1) {
+    preempt(running_.back());
+    plan_running();
+  }
   plan_waiting();
   stats_.running_peak = std::max(stats_.running_peak, running());
   return plan_;
@@ -202,8 +210,8 @@ uint32_t Scheduler::kept_back_for_others(Slot slot) const {
 uint32_t Scheduler::blocks_to_come(const Sequence& sequence) const {
   const uint32_t wanted = cache_.blocks_for(sequence.size());
   const uint32_t held = cache_.blocks_held(*sequence.lease);
-  const bool copies = sequence.computed < sequence.size() &&
-                      sequence.computed % cache_.layout().block_tokens() > 0;
+  const bool copies =
+      sequence.computed < sequence.size() && sequence.computed % cache_.layout().block_tokens() > 0;
   return wanted - std::min(wanted, held) + (copies ? 1 : 0);
 }
 
@@ -231,7 +239,7 @@ void Scheduler::plan_waiting() {
 bool Scheduler::fits(const kv::Probe& probe) const {
   const uint32_t available = cache_.blocks_available();
   if (cache_.mode() == kv::CacheMode::kContiguous) return true;  // open() knows
-  if (running_.empty()) return available >= probe.blocks_wanted;
+  if (running_.empty()) return true;  // whatever is not pinned is its own: add() knows it fits
   uint64_t wanted = uint64_t{probe.blocks_wanted} + cache_.blocks_capacity() / kWatermarkShare + 1;
   for (const Slot slot : running_) wanted += blocks_to_come(sequence_of(slot));
   return available >= wanted;
@@ -277,9 +285,8 @@ bool Scheduler::patience_ends(const Sequence& sequence) const {
 
 // Whoever computes what a more urgent request waits for is as urgent.
 void Scheduler::hurry_owner(kv::NodeRef promised, int32_t priority) {
-  const auto owner = std::ranges::find_if(running_, [&](Slot slot) {
-    return cache_.has_promised(*sequence_of(slot).lease, promised);
-  });
+  const auto owner = std::ranges::find_if(
+      running_, [&](Slot slot) { return cache_.has_promised(*sequence_of(slot).lease, promised); });
   if (owner == running_.end() || sequence_of(*owner).priority >= priority) return;
   const Slot slot = *owner;
   running_.erase(owner);
@@ -352,6 +359,7 @@ kv::SequenceSpec Scheduler::cache_spec(const Sequence& sequence) const {
   return {.domain = sequence.domain,
           .prompt = sequence.tokens,
           .tokens_max = sequence.tokens_max,
+          .encoder = sequence.encoder,
           .retention = sequence.retention,
           // A prompt that is to be scored is computed whole, once.
           .reads_cache = sequence.reads_cache && !sequence.scoring(),
@@ -368,8 +376,8 @@ bool Scheduler::goes_before(Slot a, Slot b) const {
 
 void Scheduler::insert_in_order(std::vector<Slot>& list, Slot slot) {
   CHECK(list.size() < list.capacity());
-  const auto place = std::ranges::upper_bound(
-      list, slot, [&](Slot a, Slot b) { return goes_before(a, b); });
+  const auto place =
+      std::ranges::upper_bound(list, slot, [&](Slot a, Slot b) { return goes_before(a, b); });
   list.insert(place, slot);
 }
 

@@ -41,8 +41,9 @@ struct SchedulerLimits {
 
 // What a sequence asks for when it arrives.
 struct SequenceSpec {
-  std::vector<TokenId> tokens;  // the prompt: at least one
-  uint32_t tokens_max = 0;      // prompt and answer together
+  std::vector<TokenId> tokens;       // the prompt: at least one
+  uint32_t tokens_max = 0;           // prompt and answer together
+  std::span<const TokenId> encoder;  // input of the encoder; must outlive the sequence
   kv::CacheDomain domain;
   kv::Retention retention = kv::Retention::kNormal;
   int32_t priority = 0;       // higher goes first
@@ -123,6 +124,7 @@ class Scheduler {
     std::vector<TokenId> tokens;  // capacity: tokens_max
     uint32_t prompt_tokens = 0;
     uint32_t tokens_max = 0;
+    std::span<const TokenId> encoder;
     kv::CacheDomain domain;
     kv::Retention retention = kv::Retention::kNormal;
     int32_t priority = 0;
@@ -134,8 +136,8 @@ class Scheduler {
     uint32_t computed = 0;
     // Progress: what it must exceed before it may be preempted (again).
     uint32_t protected_until = 0;
-    std::vector<Slot> forks;   // places claimed for copies of it
-    uint32_t places = 1;       // running places it takes when admitted
+    std::vector<Slot> forks;  // places claimed for copies of it
+    uint32_t places = 1;      // running places it takes when admitted
     std::optional<kv::NodeRef> awaited;
     std::optional<uint64_t> waits_since_us;
     uint64_t patience_us = 0;

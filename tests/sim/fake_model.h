@@ -64,13 +64,31 @@ class FakeModel final : public model::Model {
     CHECK(logit_row == batch.logit_rows.size());
   }
 
+  bool has_encoder() const override { return !groups_.empty() && is_cross(groups_.back()); }
+  // What an encoder computes for a position depends on its whole input.
+  void encode(const model::EncoderInput& input) override {
+    const uint64_t whole = encoder_hash(input.tokens);
+    for (const kv::GroupView& group : input.view.groups) {
+      if (!is_cross(group.layout->group())) continue;
+      for (uint32_t i = 0; i < input.tokens.size(); ++i) write_everywhere(group, i, mix(whole, i));
+    }
+    ++inputs_encoded_;
+  }
+  uint64_t inputs_encoded() const { return inputs_encoded_; }
+
   // The raw logits after `tokens`, without any cache: the oracle.
-  void oracle_logits(std::span<const TokenId> tokens, std::span<float> logits) const {
+  void oracle_logits(std::span<const TokenId> tokens, std::span<float> logits,
+                     std::span<const TokenId> encoder = {}) const {
     std::vector<uint64_t> chained;
     uint64_t own = kHashSeed;
     for (const TokenId token : tokens) chained.push_back(own = chain(own, token));
     uint64_t hash = kHashSeed;
     for (const kv::GroupShape& group : groups_) {
+      if (is_cross(group)) {
+        const uint64_t whole = encoder_hash(encoder);
+        for (size_t i = 0; i < encoder.size(); ++i) hash = mix(hash, mix(whole, i));
+        continue;
+      }
       const size_t first = first_read(group, static_cast<uint32_t>(tokens.size()) - 1);
       for (size_t i = first; i < chained.size(); ++i) hash = mix(hash, chained[i]);
     }
@@ -84,6 +102,12 @@ class FakeModel final : public model::Model {
   uint64_t tokens_computed() const { return tokens_computed_; }
 
  private:
+  static bool is_cross(const kv::GroupShape& group) { return group.kind == kv::GroupKind::kCross; }
+  static uint64_t encoder_hash(std::span<const TokenId> tokens) {
+    uint64_t hash = kHashSeed;
+    for (const TokenId token : tokens) hash = chain(hash, token);
+    return hash;
+  }
   static uint32_t first_read(const kv::GroupShape& group, uint32_t position) {
     if (group.kind != kv::GroupKind::kSlidingWindow) return 0;
     return position + 1 - std::min(position + 1, group.window_tokens);
@@ -99,10 +123,10 @@ class FakeModel final : public model::Model {
     const kv::BlockLayout& layout = *view.layout;
     std::byte* block = view.block_of(position);
     const size_t slot = view.slot_of(position);
-    return {block + layout.key_offset(layer, head) + slot * sizeof(float),
-            block + layout.value_offset(layer, head) +
-                slot * layout.group().head_dim * sizeof(float),
-            layout.block_tokens() * sizeof(float)};
+    return {
+        block + layout.key_offset(layer, head) + slot * sizeof(float),
+        block + layout.value_offset(layer, head) + slot * layout.group().head_dim * sizeof(float),
+        layout.block_tokens() * sizeof(float)};
   }
   static void write(const Place& at, uint64_t own) {
     const auto low = static_cast<uint32_t>(own);
@@ -126,13 +150,15 @@ class FakeModel final : public model::Model {
   void write_row(const kv::View& view, uint32_t position, TokenId token) const {
     for (const kv::GroupView& group : view.groups) {
       CHECK(group.layout->group().dtype == quant::KvDtype::kF32);
-      const uint64_t before =
-          position == 0 ? kHashSeed : read(place(group, position - 1, 0, 0));
-      const uint64_t own = chain(before, token);
-      for (uint32_t layer = 0; layer < group.layout->group().layers; ++layer) {
-        for (uint32_t head = 0; head < group.layout->group().kv_heads; ++head) {
-          write(place(group, position, layer, head), own);
-        }
+      if (is_cross(group.layout->group())) continue;
+      const uint64_t before = position == 0 ? kHashSeed : read(place(group, position - 1, 0, 0));
+      write_everywhere(group, position, chain(before, token));
+    }
+  }
+  static void write_everywhere(const kv::GroupView& group, uint32_t position, uint64_t own) {
+    for (uint32_t layer = 0; layer < group.layout->group().layers; ++layer) {
+      for (uint32_t head = 0; head < group.layout->group().kv_heads; ++head) {
+        write(place(group, position, layer, head), own);
       }
     }
   }
@@ -140,7 +166,9 @@ class FakeModel final : public model::Model {
     uint64_t hash = kHashSeed;
     for (const kv::GroupView& group : view.groups) {
       const kv::GroupShape& shape = group.layout->group();
-      for (uint32_t p = first_read(shape, position); p <= position; ++p) {
+      const uint32_t first = is_cross(shape) ? 0 : first_read(shape, position);
+      const uint32_t end = is_cross(shape) ? group.tokens : position + 1;
+      for (uint32_t p = first; p < end; ++p) {
         // One layer and head a row, another one for the next: all are read in the end.
         const uint32_t layer = position % shape.layers;
         const uint32_t head = position / shape.layers % shape.kv_heads;
@@ -153,6 +181,7 @@ class FakeModel final : public model::Model {
   uint32_t vocab_size_;
   std::vector<kv::GroupShape> groups_;
   uint64_t tokens_computed_ = 0;
+  uint64_t inputs_encoded_ = 0;
 };
 
 }  // namespace kvasir::sim
