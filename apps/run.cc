@@ -209,9 +209,23 @@ base::Result<std::vector<api::GenerateRequest>> read_requests(const api::Llm& ll
   return std::vector{std::move(request)};
 }
 
+// Before anything is sized by them.
+base::Status check_answers(const RunFlags& flags) {
+  if (flags.choices == 0 || flags.choices > engine::kChoicesMax) {
+    return base::bad_input(
+        fmt::format("--choices {}: use 1 to {}", flags.choices, engine::kChoicesMax));
+  }
+  if (flags.beams > engine::kChoicesMax) {
+    return base::bad_input(
+        fmt::format("--beams {}: use at most {}", flags.beams, engine::kChoicesMax));
+  }
+  return {};
+}
+
 CommandResult run(RunFlags flags) {
   ASSIGN_OR_RETURN(api::EngineOptions options, api::parse_options(flags.engine));
   ASSIGN_OR_RETURN(flags.sampling.params, parse_sampling(flags.sampling));
+  RETURN_IF_ERROR(check_answers(flags));
   options.sequences_max = std::max({options.sequences_max, flags.choices, flags.beams});
   ASSIGN_OR_RETURN(const std::unique_ptr<api::Llm> llm, load_llm(options));
   ASSIGN_OR_RETURN(const std::vector<api::GenerateRequest> requests, read_requests(*llm, flags));

@@ -51,7 +51,7 @@ base::Status Llm::Run::add(const GenerateRequest& request) {
 }
 
 std::vector<Completion> Llm::Run::finish_all() {
-  prompt_tokens_before_ = engine_.stats().prompt_tokens_computed;
+  prompt_tokens_before_ = engine_.prompt_tokens_computed();
   while (submitted_ < requests_.size() || streams_open_ > 0) {
     if (hooks_.cancelled && hooks_.cancelled()) {
       cancel_all();
@@ -86,7 +86,7 @@ void Llm::Run::step() {
 }
 
 uint64_t Llm::Run::prompt_tokens_computed() const {
-  return engine_.stats().prompt_tokens_computed - prompt_tokens_before_;
+  return engine_.prompt_tokens_computed() - prompt_tokens_before_;
 }
 
 void Llm::Run::handle(const engine::Event& event) {

@@ -74,6 +74,8 @@ class Engine {
   bool idle() const { return scheduler_->idle(); }
 
   EngineStats stats() const;
+  // Of all requests so far; cheap.
+  uint64_t prompt_tokens_computed() const { return prompt_tokens_computed_; }
   void check_invariants() const;
 
  private:

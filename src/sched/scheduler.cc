@@ -137,6 +137,8 @@ std::span<const PlannedRows> Scheduler::plan() {
 
 // Whoever is preempted stands behind the one it is preempted for: its rows are not planned yet.
 void Scheduler::plan_running() {
+  any_protected_ = std::ranges::any_of(
+      running_, [&](Slot slot) { return is_protected(sequence_of(slot)); });
   for (size_t i = 0; i < running_.size(); ++i) {
     const Slot slot = running_[i];
     while (plan_rows(slot) == Try::kNoBlocks) {
@@ -198,6 +200,7 @@ bool Scheduler::is_protected(const Sequence& sequence) const {
 
 // Blocks that sequences which may not be preempted still need to get on.
 uint32_t Scheduler::kept_back_for_others(Slot slot) const {
+  if (!any_protected_) return 0;
   uint32_t blocks = 0;
   for (const Slot other : running_) {
     if (other == slot || !is_protected(sequence_of(other))) continue;
@@ -219,8 +222,6 @@ void Scheduler::plan_waiting() {
   for (size_t i = 0; i < waiting_.size();) {
     const Slot slot = waiting_[i];
     Sequence& sequence = sequence_of(slot);
-    if (prefill_left_ == 0 || logit_rows_left_ == 0) return;
-    if (places_running() + sequence.places > limits_.sequences_max) return;
     if (sequence.awaited && cache_.is_promised(*sequence.awaited) && !patience_ends(sequence)) {
       ++i;
       continue;
@@ -230,6 +231,8 @@ void Scheduler::plan_waiting() {
       ++i;
       continue;
     }
+    if (prefill_left_ == 0 || logit_rows_left_ == 0) return;
+    if (places_running() + sequence.places > limits_.sequences_max) return;
     if (!fits(probe) || !admit(slot)) return;  // nobody overtakes it
     plan_rows(slot);
   }
@@ -256,6 +259,7 @@ bool Scheduler::admit(Slot slot) {
   if (!sequence.counted) sequence.stats.match = opened->match;
   sequence.counted = true;
   stop_waiting(sequence);
+  any_protected_ |= is_protected(sequence);
   insert_in_order(running_, slot);
   --logit_rows_left_;
   return true;
@@ -271,7 +275,7 @@ bool Scheduler::waits_for_promise(Sequence& sequence, const kv::Probe& probe) {
   const uint32_t own_rows = sequence.size() - probe.tokens_cached;
   sequence.patience_us = static_cast<uint64_t>(kPromisePatience * own_rows * row_us_);
   if (patience_ends(sequence)) {
-    ++stats_.promise_waits_expired;
+    if (std::exchange(sequence.awaited, std::nullopt)) ++stats_.promise_waits_expired;
     return false;
   }
   sequence.awaited = probe.promised;

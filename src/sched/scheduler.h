@@ -189,6 +189,7 @@ class Scheduler {
   uint32_t logit_rows_left_ = 0;
   uint64_t now_us_ = 0;
   uint32_t rows_planned_ = 0;
+  bool any_protected_ = false;  // among the running
   double row_us_ = 0.0;  // measured time per row, smoothed; 0: not known yet
 };
 

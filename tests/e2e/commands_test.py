@@ -75,7 +75,13 @@ class RunTest(KvasirTest):
                                        "logprobs"})
         self.assertEqual(set(report["kv"]), {"mode", "dtype", "pairs_computed", "bytes_per_token",
                                              "block_tokens", "blocks_used_peak", "blocks_capacity",
-                                             "tokens_cached"})
+                                             "tokens_cached", "tokens_missed", "diverged_at",
+                                             "preemptions", "promise_wait_ms", "cache"})
+        self.assertEqual(report["kv"]["tokens_missed"], {"never_seen": 1})
+        blocks = report["kv"]["cache"]["groups"][0]
+        self.assertEqual(sum(blocks["blocks_" + state]
+                             for state in ("free", "filling", "sealed", "cached")),
+                         blocks["blocks_capacity"])
         self.assertEqual(set(report["timing"]),
                          {"load_ms", "ttft_ms", "prefill_tok_s", "decode_tok_s"})
         self.assertEqual(report["prompt_tokens"], 1)
@@ -93,6 +99,36 @@ class RunTest(KvasirTest):
         for mode in ("none", "contiguous"):
             self.assertEqual(reports[mode]["tokens"], reports["paged"]["tokens"])
             self.assertEqual(reports[mode]["logits_sha256"], reports["paged"]["logits_sha256"])
+
+    def test_choices_share_the_prompt_and_the_first_is_the_single_answer(self):
+        arguments = ["run", "-p", "Once upon a time", "-n", "8", "--temperature", "1",
+                     "--seed", "3"]
+        alone = self.json(*arguments)
+        lines = self.output(*arguments, "--choices", "3", "--json").splitlines()
+        choices = [json.loads(line) for line in lines]
+        self.assertEqual([choice["choice"] for choice in choices], [0, 1, 2])
+        self.assertEqual(choices[0]["tokens"], alone["tokens"])
+        self.assertEqual(choices[0]["logits_sha256"], alone["logits_sha256"])
+        self.assertEqual(len({tuple(choice["tokens"]) for choice in choices}), 3)
+        pairs = sum(choice["kv"]["pairs_computed"] for choice in choices)
+        self.assertEqual(pairs, alone["prompt_tokens"] + 3 * 7)  # the prompt once
+
+    def test_beams_are_ranked_and_a_single_one_is_greedy(self):
+        arguments = ["run", "-p", "The capital of France is", "-n", "10", "--ignore-eos"]
+        greedy = self.json(*arguments)
+        self.assertEqual(self.json(*arguments, "--beams", "1")["tokens"], greedy["tokens"])
+        lines = self.output(*arguments, "--beams", "3", "--json").splitlines()
+        scores = [json.loads(line)["score"] for line in lines]
+        self.assertEqual(len(scores), 3)
+        self.assertEqual(scores, sorted(scores, reverse=True))
+
+    def test_equal_requests_of_a_batch_cost_one_prefill(self):
+        line = json.dumps({"tokens": list(range(100, 165))}) + "\n"
+        lines = self.output("run", "--batch", self.write("batch.jsonl", line * 4), "-n", "3",
+                            "--json").splitlines()
+        reports = [json.loads(line) for line in lines]
+        self.assertEqual(sum(report["kv"]["tokens_cached"] for report in reports), 3 * 64)
+        self.assertEqual(len({report["logits_sha256"] for report in reports}), 1)
 
     def test_streamed_text_is_that_of_the_report(self):
         arguments = ("run", "--chat", "-n", "12", "-p", "What is the capital of France?")

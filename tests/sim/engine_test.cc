@@ -273,7 +273,8 @@ TEST_F(EngineTest, beams_survive_preemption_and_cancel) {
   r.beams = 4;
   ASSERT_TRUE(engine->check(r).has_value());
   std::vector<SequenceId> others;
-  for (int i = 0; i < 3; ++i) others.push_back(engine->submit(request(random_tokens(random, 60), 80)));
+  for (int i = 0; i < 3; ++i)
+    others.push_back(engine->submit(request(random_tokens(random, 60), 80)));
   const SequenceId beams = engine->submit(r);
   std::vector<std::vector<TokenId>> answers;
   while (!engine->idle()) {
