@@ -296,7 +296,6 @@ class Cache {
   // cache.cc: tables.
   std::optional<uint32_t> claim_table(const SequenceSpec& spec);
   bool take_run(Table& table, uint32_t tokens_max);
-  bool copy_run(const Table& from, Table& to, uint32_t entries);
   void adopt_match(Table& table, const Match& match);
   void promise_rest(uint32_t table, std::span<const TokenId> prompt);
   void close(uint32_t table, bool seals_tail);
@@ -336,6 +335,9 @@ class Cache {
   void drop_descendants(NodeId node);
   void erase_if_empty(std::optional<NodeId> node);
   void withdraw_promises(uint32_t table);
+
+  // cache_share.cc: forks and pins.
+  bool copy_run(const Table& from, Table& to, uint32_t entries);
   void pin_node(NodeId node);
   void unpin(NodeId last);
 

@@ -1,4 +1,4 @@
-// From private to shared and back to nothing: sealing, promises, pins, dropping nodes.
+// From private to shared and back to nothing: sealing, promises, dropping nodes.
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -173,35 +173,6 @@ void Cache::erase_if_empty(std::optional<NodeId> node) {
     const std::optional<NodeId> parent = entry.parent;
     index_.erase(*node);
     node = parent;
-  }
-}
-
-void Cache::pin_node(NodeId node) {
-  if (index_.node(node).pins == 0) {
-    for (uint32_t g = 0; g < token_groups(); ++g) {
-      const std::optional<BlockRef> block = index_.block(node, g);
-      if (!block) continue;
-      ++pinned_blocks_[g];
-      if (queues_[g].contains(block->id)) queues_[g].remove(block->id);
-    }
-  }
-  index_.add_pin(node);
-}
-
-void Cache::unpin(NodeId last) {
-  for (std::optional<NodeId> next = last; next;) {
-    const NodeId id = *next;
-    const PrefixIndex::Node& node = index_.node(id);
-    next = node.parent;
-    for (uint32_t g = 0; g < token_groups() && node.pins == 1; ++g) {
-      const std::optional<BlockRef> block = index_.block(id, g);
-      if (!block) continue;
-      --pinned_blocks_[g];
-      if (pool_.state(block->id) != BlockState::kCached) continue;
-      queues_[g].insert(block->id, node.retention, node.reused ? Worth::kReused : Worth::kSeenOnce);
-    }
-    index_.drop_pin(id);
-    erase_if_empty(id);
   }
 }
 

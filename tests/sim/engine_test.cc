@@ -295,6 +295,39 @@ TEST_F(EngineTest, beams_survive_preemption_and_cancel) {
   EXPECT_EQ(engine->stats().cache.blocks().referenced(), 0U);
 }
 
+TEST_F(EngineTest, retained_prompts_survive_a_sweep_until_their_time_is_over) {
+  constexpr uint64_t kHour = 3'600'000'000;
+  for (const uint64_t retain_us : {uint64_t{0}, uint64_t{1}, kHour}) {
+    SCOPED_TRACE(testing::Message() << "retain_us " << retain_us);
+    start({.block_tokens = 16, .blocks = 24});
+    std::mt19937 random(9);
+    engine::Request kept = request(random_tokens(random, 70), 3);  // four full blocks of six
+    kept.retain_us = retain_us;
+    engine->submit(kept);
+    run_all();
+    EXPECT_EQ(engine->stats().cache.pinned_bytes > 0, retain_us > 0);
+    for (int i = 0; i < 12; ++i) {  // three times the pool
+      engine->submit(request(random_tokens(random, 90), 3));
+      run_all();
+    }
+    const SequenceId again = engine->submit(kept);
+    EXPECT_EQ(run_all()[again], oracle(kept.tokens, 3));
+    EXPECT_EQ(stats[again].tokens_cached, retain_us == kHour ? 64U : 0U);
+  }
+}
+
+TEST_F(EngineTest, retained_blocks_give_way_where_nothing_else_could_run) {
+  start({.block_tokens = 16, .blocks = 12});
+  std::mt19937 random(10);
+  engine::Request kept = request(random_tokens(random, 50), 1);
+  kept.retain_us = 3'600'000'000;
+  engine->submit(kept);
+  run_all();
+  const std::vector<TokenId> prompt = random_tokens(random, 180);  // all twelve blocks
+  const SequenceId id = engine->submit(request(prompt, 12));
+  EXPECT_EQ(run_all()[id], oracle(prompt, 12));
+}
+
 TEST_F(EngineTest, cancel_frees_the_blocks_at_once_and_leaves_the_others_alone) {
   start({});
   const SequenceId a = engine->submit(request({1, 2, 3}, 50));
