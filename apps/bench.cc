@@ -68,7 +68,7 @@ void add_workload(CLI::App& parent, const bench::Workload& workload, Action& act
   command->add_option("--sequences", options.sequences, "sequences at once");
   command->add_option("--repeat", options.repeat, "measured repetitions");
   command->add_option("--rate", options.rate, "arrivals, in multiples of saturation")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(0.001, 1000.0));
   command->add_flag("--json", flags->json, "JSON lines instead of a table");
   flags->engine.max_sequences = workload.sequences_max;
   add_engine_flags(*command, flags->engine);

@@ -30,7 +30,22 @@ std::vector<Workload> workloads() {
       {"batch", "all tokens per second of many sequences (--sequences, --tokens, --generate)",
        bench_batch},
       {"modes", "what a KV cache saves and costs: none, contiguous and paged (--generate)",
-       bench_modes}};
+       bench_modes},
+      {"prefix",
+       "time to first token with a shared prefix (--tokens, --sequences, --generate, --repeat)",
+       bench_prefix},
+      {"paging",
+       "requests over time in little memory, contiguous and paged (--sequences requests, --rate)",
+       bench_paging, 256},
+      {"sharing", "memory that parallel samples and beams share (--sequences requests)",
+       bench_sharing},
+      {"turns",
+       "long chats side by side (--sequences users, --repeat turns, --tokens new in each turn)",
+       bench_turns},
+      {"contract", "questions about one long document (--tokens of it, --repeat questions)",
+       bench_contract},
+      {"index", "match, insert and evict by size of the cache (--tokens blocks, --repeat rounds)",
+       bench_index}};
 }
 
 std::vector<TokenId> prompt_tokens(const api::Llm& llm, uint64_t stream, uint32_t count) {
@@ -56,25 +71,38 @@ Spread spread_of(std::vector<double> values) {
   return {values.front(), median, values.back()};
 }
 
+void show_progress(const BenchHooks& hooks, std::string_view text) {
+  if (hooks.on_progress) hooks.on_progress(text);
+}
+
+base::Status check_cancelled(const BenchHooks& hooks) {
+  if (hooks.cancelled && hooks.cancelled()) return base::runtime_error("interrupted");
+  return {};
+}
+
+boost::json::object machine_line(std::string_view bench, std::string_view name) {
+  return {{"bench", bench},
+          {"case", name},
+          {"cpu", cpu_field("model name")},
+          {"cpu_family", cpu_field("cpu family")},
+          {"cpu_model", cpu_field("model")}};
+}
+
 boost::json::object result_line(std::string_view bench, std::string_view name,
                                 const api::Llm& llm) {
   const api::MemoryUse memory = llm.memory_use();
-  return {{"bench", bench},
-          {"case", name},
-          {"model", llm.config().name.empty() ? llm.options().model_path : llm.config().name},
-          {"cpu", cpu_field("model name")},
-          {"cpu_family", cpu_field("cpu family")},
-          {"cpu_model", cpu_field("model")},
-          {"isa", kernels::isa_name(llm.options().kernels->isa)},
-          {"threads", llm.options().threads},
-          {"kv", kv::cache_mode_name(llm.options().kv_mode)},
-          {"kv_dtype", quant::kv_dtype_name(llm.options().kv_dtype)},
-          {"block_tokens", llm.options().block_tokens},
-          {"memory",
-           {{"weights_bytes", memory.weights_bytes},
-            {"kv_bytes", memory.kv_bytes},
-            {"activations_bytes", memory.activations_bytes},
-            {"total_bytes", memory.total_bytes()}}}};
+  boost::json::object line = machine_line(bench, name);
+  line["model"] = llm.config().name.empty() ? llm.options().model_path : llm.config().name;
+  line["isa"] = kernels::isa_name(llm.options().kernels->isa);
+  line["threads"] = llm.options().threads;
+  line["kv"] = kv::cache_mode_name(llm.options().kv_mode);
+  line["kv_dtype"] = quant::kv_dtype_name(llm.options().kv_dtype);
+  line["block_tokens"] = llm.options().block_tokens;
+  line["memory"] = {{"weights_bytes", memory.weights_bytes},
+                    {"kv_bytes", memory.kv_bytes},
+                    {"activations_bytes", memory.activations_bytes},
+                    {"total_bytes", memory.total_bytes()}};
+  return line;
 }
 
 }  // namespace kvasir::bench

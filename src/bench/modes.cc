@@ -40,7 +40,8 @@ base::Result<boost::json::object> run_case(const BenchOptions& options, const Be
     seconds.push_back(static_cast<double>(last.stats.finished_us - *last.stats.admitted_us) / 1e6);
   }
   const kv::CacheStats cache = llm->stats().cache;
-  const uint64_t peak_bytes = uint64_t{cache.blocks().referenced_peak} * cache.groups[0].block_bytes;
+  const uint64_t peak_bytes =
+      uint64_t{cache.blocks().referenced_peak} * cache.groups[0].block_bytes;
   const bool keeps = c.mode != kv::CacheMode::kNone;
   const Spread spread = spread_of(seconds);
   boost::json::object line =

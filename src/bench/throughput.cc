@@ -10,10 +10,6 @@ namespace {
 
 constexpr uint32_t kDefaultRepeat = 5;
 
-uint32_t or_default(uint32_t value, uint32_t fallback) {
-  return value == 0 ? fallback : value;
-}
-
 // A model with room for `sequences` sequences of `tokens` tokens, and no more unless told.
 base::Result<std::unique_ptr<api::Llm>> load(const BenchOptions& options, const BenchHooks& hooks,
                                              uint64_t tokens, uint32_t sequences) {

@@ -22,6 +22,7 @@ struct BenchOptions {
   uint32_t generate = 0;   // tokens to generate; 0: the workload's own
   uint32_t sequences = 0;  // 0: the workload's own
   uint32_t repeat = 0;     // 0: the workload's own
+  double rate = 0.0;       // of arrivals, in multiples of saturation; 0: the workload's own
 };
 
 struct BenchHooks {
@@ -34,6 +35,7 @@ struct Workload {
   std::string_view name;
   std::string_view help;
   base::Status (*run)(const BenchOptions& options, const BenchHooks& hooks);
+  uint32_t sequences_max = 16;  // default of --max-sequences
 };
 
 // All of them, in the order of the help text.
@@ -43,6 +45,12 @@ base::Status bench_prefill(const BenchOptions& options, const BenchHooks& hooks)
 base::Status bench_decode(const BenchOptions& options, const BenchHooks& hooks);
 base::Status bench_batch(const BenchOptions& options, const BenchHooks& hooks);
 base::Status bench_modes(const BenchOptions& options, const BenchHooks& hooks);
+base::Status bench_prefix(const BenchOptions& options, const BenchHooks& hooks);
+base::Status bench_paging(const BenchOptions& options, const BenchHooks& hooks);
+base::Status bench_sharing(const BenchOptions& options, const BenchHooks& hooks);
+base::Status bench_turns(const BenchOptions& options, const BenchHooks& hooks);
+base::Status bench_contract(const BenchOptions& options, const BenchHooks& hooks);
+base::Status bench_index(const BenchOptions& options, const BenchHooks& hooks);
 
 // Shared by the workloads.
 
@@ -57,6 +65,16 @@ struct Spread {
 };
 Spread spread_of(std::vector<double> values);
 
+inline uint32_t or_default(uint32_t value, uint32_t fallback) {
+  return value == 0 ? fallback : value;
+}
+
+void show_progress(const BenchHooks& hooks, std::string_view text);
+// Error: Ctrl-C was pressed.
+base::Status check_cancelled(const BenchHooks& hooks);
+
+// The head of a line of a workload without a model: bench, case and the machine.
+boost::json::object machine_line(std::string_view bench, std::string_view name);
 // The head of a result line: bench, case, and the machine and settings it was measured with.
 boost::json::object result_line(std::string_view bench, std::string_view name, const api::Llm& llm);
 

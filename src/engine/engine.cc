@@ -243,8 +243,9 @@ void Engine::finish_rows(const sched::PlannedRows& rows, model::SequenceRows& co
   pairs_computed_ += pairs;
   const uint32_t prompt_end = std::min(rows.first_position + rows.tokens, running.prompt_tokens);
   const uint32_t reached_before = running.prompt_reached;
-  const uint32_t prompt_rows = prompt_end - std::min(prompt_end, reached_before);
-  running.prompt_reached += prompt_rows;
+  const uint32_t prompt_rows =
+      prompt_end - std::min(prompt_end, std::max(reached_before, rows.first_position));
+  running.prompt_reached = std::max(reached_before, prompt_end);
   running.stats.prompt_tokens_computed += prompt_rows;
   prompt_tokens_computed_ += prompt_rows;
   scheduler_->complete(rows);
@@ -402,11 +403,12 @@ void Engine::check_invariants() const {
   scheduler_->check_invariants();
   const auto used = static_cast<uint32_t>(
       std::count_if(running_.begin(), running_.end(), [](const Running& r) { return r.used; }));
-  uint32_t retired = 0;  // beams without a continuation
+  uint32_t retired = 0;  // beams without a continuation, or computed and without blocks
   for (const auto& group : beam_groups_) {
     for (const sched::Slot slot : group->spare) {
       retired += running_[sched::index_of(slot)].used ? 1 : 0;
     }
+    for (const sched::Slot slot : group->slots) retired += scheduler_->is_parked(slot) ? 1 : 0;
   }
   CHECK(used == scheduler_->running() + scheduler_->waiting() + retired);
 }

@@ -62,7 +62,7 @@ class Engine {
   // Ends a request at once, whatever its state; returns what it has cost so far, valid until the
   // next step. nullptr: no such request (it has finished).
   const RequestStats* cancel(SequenceId id);
-  // The same for one of its choices.
+  // The same for one of its choices; until the prompt is computed, and in a beam search, for all.
   const RequestStats* cancel(SequenceId id, uint32_t choice);
 
   // Forgets everything cached. Refused while requests are in the engine; pins are let go.

@@ -26,15 +26,7 @@ base::Status Engine::check_beams(const Request& request) const {
         fmt::format("beam search can not be combined with {}; leave one out", conflict));
   }
   if (request.max_tokens == 0) return base::bad_input("beam search needs tokens to generate");
-  // All beams may have to be there at once, each with a block of its own that it writes.
-  const auto prompt = static_cast<uint32_t>(request.tokens.size());
-  const uint64_t blocks = cache_->blocks_for(prompt) +
-                          uint64_t{request.beams} * (cache_->blocks_for(request.max_tokens) + 2);
-  if (blocks <= cache_->blocks_capacity()) return {};
-  return base::bad_input(fmt::format(
-      "{} beams of {} tokens may need {} KV blocks, but there are {}; raise --kv-memory "
-      "or ask for less",
-      request.beams, request.max_tokens, blocks, cache_->blocks_capacity()));
+  return {};
 }
 
 uint32_t Engine::sequences_of(const Request& request) {
@@ -83,6 +75,7 @@ void Engine::advance_beams() {
     if (group.search.tokens() == 0) {
       group.stats = running_of(group.slots[0]).stats;
       group.stats.first_token_us = parts_.clock->now_us();
+      group.stats.promise_wait_us = scheduler_->stats_of(group.slots[0]).promise_wait_us;
     }
     if (group.failed) {
       finish_beams(group, FinishReason::kModelFailed);

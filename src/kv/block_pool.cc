@@ -174,20 +174,6 @@ uint32_t BlockPool::blocks_takeable(uint32_t group) const {
   return count;
 }
 
-std::optional<uint32_t> BlockPool::slab_to_empty(uint32_t for_group) const {
-  std::optional<uint32_t> best;
-  uint32_t best_referenced = 0;
-  for (uint32_t i = 0; i < slabs_.size(); ++i) {
-    if (!slabs_[i].assigned || slabs_[i].group == for_group) continue;
-    uint32_t referenced = 0;
-    for (const BlockId block : slab_blocks(i)) referenced += references(block) > 0 ? 1 : 0;
-    if (best && referenced >= best_referenced) continue;
-    best = i;
-    best_referenced = referenced;
-  }
-  return best;
-}
-
 std::span<const BlockId> BlockPool::slab_blocks(uint32_t slab) const {
   const uint32_t count = slabs_[slab].assigned ? groups_[slabs_[slab].group].slab_blocks : 0;
   return std::span(ids_).subspan(size_t{slab} * slab_stride_, count);

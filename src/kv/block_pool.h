@@ -104,9 +104,7 @@ class BlockPool {
   uint32_t blocks_takeable(uint32_t group) const;
   uint64_t arena_bytes() const { return arena_.size_bytes(); }
 
-  // Slabs: which one another group could give up with the least copying. nullopt: no other group
-  // has any.
-  std::optional<uint32_t> slab_to_empty(uint32_t for_group) const;
+  // The blocks of a slab; empty: no group has it.
   std::span<const BlockId> slab_blocks(uint32_t slab) const;
   uint32_t slab_of(BlockId block) const { return index_of(block) / slab_stride_; }
   uint32_t slab_count() const { return static_cast<uint32_t>(slabs_.size()); }

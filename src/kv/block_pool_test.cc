@@ -159,16 +159,6 @@ TEST(BlockPool, references_from_before_a_slab_changed_its_group_are_stale) {
   EXPECT_TRUE(pool.is_stale(before));
 }
 
-TEST(BlockPool, the_slab_to_empty_is_another_groups_with_fewest_references) {
-  BlockPool pool = make_pool_of_two_groups(3);
-  std::vector<BlockId> small;
-  for (int i = 0; i < 8; ++i) small.push_back(*pool.take(0));
-  while (pool.take(1)) continue;
-  EXPECT_EQ(pool.slab_to_empty(0), pool.slab_of(BlockId{2 * 4}));
-  give_back(pool, small[5]);
-  EXPECT_EQ(pool.slab_to_empty(1), pool.slab_of(small[5]));
-}
-
 TEST(BlockPool, a_moved_block_keeps_bytes_owners_and_state) {
   BlockPool pool = make_pool(3);
   const BlockId from = *pool.take(0);

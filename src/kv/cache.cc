@@ -110,8 +110,10 @@ Cache::Cache(const CacheOptions& options, std::vector<BlockLayout> layouts, Bloc
     for (uint32_t g = 0; g < groups(); ++g) {
       // A table can hold as many blocks as a sequence has, in kContiguous a power of two of them,
       // and a copy of the last.
-      table.groups[g].blocks.reserve(std::bit_ceil(sequence_blocks) + 1);
-      table.groups[g].pointers.reserve(std::bit_ceil(sequence_blocks) + 1);
+      const uint64_t encoder_blocks = layouts_[g].blocks_for(options.encoder_tokens_max);
+      const uint64_t blocks = std::max(std::bit_ceil(sequence_blocks) + 1, encoder_blocks);
+      table.groups[g].blocks.reserve(blocks);
+      table.groups[g].pointers.reserve(blocks);
       table.views.push_back({.layout = &layouts_[g]});
     }
     free_tables_.push_back(static_cast<uint32_t>(i));
@@ -156,6 +158,12 @@ uint32_t Cache::blocks_held(const Lease& lease) const {
   return static_cast<uint32_t>(table_of(lease).groups[0].blocks.size());
 }
 
+bool Cache::copies_tail(const Lease& lease) const {
+  const Table& table = table_of(lease);
+  const bool writes_tail = table.tokens.size() % block_tokens() > 0;
+  return shares() && writes_tail && !tail_is_private(table);
+}
+
 uint32_t Cache::run_blocks(uint32_t tokens_max) const {
   if (options_.contiguous_run == ContiguousRun::kLongest) {
     return blocks_for(options_.sequence_tokens_max);
@@ -171,7 +179,7 @@ std::optional<Opened> Cache::open(const SequenceSpec& spec) {
   const std::optional<uint32_t> claimed = claim_table(spec);
   if (!claimed) return std::nullopt;
   Table& table = tables_[*claimed];
-  if (!spec.encoder.empty() && !attach_encoder(table, spec.encoder)) {
+  if (!spec.encoder.empty() && !attach_encoder(table, spec)) {
     close(*claimed, /*seals_tail=*/false);
     return std::nullopt;
   }

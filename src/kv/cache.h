@@ -172,6 +172,8 @@ class Cache {
   // New blocks that computing tokens [0, tokens) takes in the group that needs most.
   uint32_t blocks_for(uint32_t tokens) const;
   uint32_t blocks_held(const Lease& lease) const;
+  // Whether the next token takes a block for a copy of the last one, which others see, too.
+  bool copies_tail(const Lease& lease) const;
 
   // What open(spec) would find, without doing it.
   Probe probe(const SequenceSpec& spec);
@@ -197,18 +199,19 @@ class Cache {
   std::optional<Reservation> reserve(const Lease& lease, uint32_t tokens, uint32_t keep_back = 0);
   // The rows of these tokens have been written, in reserved slots.
   void append(Reservation reservation, std::span<const TokenId> tokens);
-  // Forgets the tokens from position `tokens` on. Requires: tokens <= tokens().
+  // Forgets the tokens from position `tokens` on. Requires: tokens <= tokens(); tokens is 0, or no
+  // window has left what its next row reads.
   void truncate(const Lease& lease, uint32_t tokens);
   // Another sequence with the same tokens. nullopt, not now: no place for it (kContiguous: no run).
   std::optional<Lease> fork(const Lease& lease);
   // Ends a sequence whose last tokens nobody will ask for again.
   void discard(Lease lease);
 
-  // Keeps the sealed blocks of a sequence after it has ended. nullopt: over the cap on pinned
-  // blocks, or nothing is sealed.
+  // Keeps the blocks of a sequence after it has ended; its last tokens are sealed short. nullopt:
+  // over the cap on pinned blocks, or there is nothing to keep.
   std::optional<Pin> pin(const Lease& lease);
 
-  // Forgets everything cached, pins' blocks included. Refused while sequences or pins are open.
+  // Forgets everything cached. Refused while sequences or pins are open.
   ResetResult reset();
 
   // Where the sequence's tokens lie, reserved slots included. Valid until the next call that
@@ -309,6 +312,7 @@ class Cache {
   bool evict_one(uint32_t group);
   void free_cached(BlockId block);
   bool steal_slab(uint32_t group);
+  std::optional<uint32_t> slab_to_steal(uint32_t for_group) const;
   void relocate(BlockId from, BlockId to);
   bool is_private(const Table& table, uint32_t block) const;
   bool tail_is_private(const Table& table) const;
@@ -342,8 +346,8 @@ class Cache {
   void unpin(NodeId last);
 
   // cache_encoder.cc: cross-attention.
-  bool attach_encoder(Table& table, std::span<const TokenId> input);
-  std::optional<uint32_t> make_encoder_entry(const Digest& digest, std::span<const TokenId> input);
+  bool attach_encoder(Table& table, const SequenceSpec& spec);
+  std::optional<uint32_t> make_encoder_entry(const Digest& digest, const SequenceSpec& spec);
   void detach_encoder(Table& table);
   void drop_encoder_entry(uint32_t entry);
   void check_encoders() const;

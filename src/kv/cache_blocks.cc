@@ -63,7 +63,7 @@ bool Cache::evict_one(uint32_t group) {
   const NodeId node = *owners_[index_of(*block)];
   totals_.evicted_age_us = index_.now_us() - index_.node(node).used_us;
   if (shape(group).kind == GroupKind::kFull) {
-    CHECK(!index_.first_child_with_bytes(node));  // leaf first
+    drop_descendants(node);  // none, unless a repair has mixed up the order
     drop_node(node);
   } else {
     free_cached(*block);
@@ -86,9 +86,38 @@ void Cache::free_cached(BlockId block) {
   }
 }
 
+// The slab of another group with fewest blocks in use, among those whose blocks find room
+// elsewhere.
+std::optional<uint32_t> Cache::slab_to_steal(uint32_t for_group) const {
+  std::optional<uint32_t> best;
+  uint32_t best_used = 0;
+  for (uint32_t slab = 0; slab < pool_.slab_count(); ++slab) {
+    const std::span<const BlockId> blocks = pool_.slab_blocks(slab);
+    if (blocks.empty() || pool_.group(blocks[0]) == for_group) continue;
+    const uint32_t group = pool_.group(blocks[0]);
+    const bool cross = shape(group).kind == GroupKind::kCross;
+    const auto evictable = [&](BlockId block) {
+      return cross ? pool_.state(block) == BlockState::kCached : queues_[group].contains(block);
+    };
+    uint32_t used = 0;
+    uint32_t unused = 0;
+    for (const BlockId block : blocks) {
+      const bool free = pool_.state(block) == BlockState::kFree || evictable(block);
+      ++(free ? unused : used);
+    }
+    const BlockCounts counts = pool_.counts(group);
+    const uint32_t everywhere = counts.of(BlockState::kFree) +
+                                (cross ? counts.of(BlockState::kCached) : queues_[group].size());
+    if (everywhere - unused < used || (best && used >= best_used)) continue;
+    best = slab;
+    best_used = used;
+  }
+  return best;
+}
+
 // Empties the slab of another group that holds least: cached blocks go, used ones move.
 bool Cache::steal_slab(uint32_t for_group) {
-  const std::optional<uint32_t> slab = pool_.slab_to_empty(for_group);
+  const std::optional<uint32_t> slab = slab_to_steal(for_group);
   if (!slab) return false;
   const std::span<const BlockId> blocks = pool_.slab_blocks(*slab);
   const uint32_t group = pool_.group(blocks[0]);

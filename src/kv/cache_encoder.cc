@@ -9,14 +9,16 @@ namespace kvasir::kv {
 
 // Gives the table the blocks of its encoder input: those of an earlier request, or new ones that
 // are to be written. False, not now: no room; the table has none then.
-bool Cache::attach_encoder(Table& table, std::span<const TokenId> input) {
+bool Cache::attach_encoder(Table& table, const SequenceSpec& spec) {
   CHECK(token_groups() < groups());
-  const Digest digest = index_.digest_after(index_.seed(), input);
-  std::optional<uint32_t> found = encoders_.find(digest, input);
+  const std::span<const TokenId> input = spec.encoder;
+  const Digest root = index_.digest_after(index_.seed(), words_of(spec.domain));
+  const Digest digest = index_.digest_after(root, input);
+  std::optional<uint32_t> found = encoders_.find(digest, spec.domain, input);
   if (found) {
     ++totals_.encoder_inputs_shared;
   } else {
-    found = make_encoder_entry(digest, input);
+    found = make_encoder_entry(digest, spec);
     if (!found) return false;
     ++totals_.encoder_inputs_computed;
   }
@@ -34,14 +36,14 @@ bool Cache::attach_encoder(Table& table, std::span<const TokenId> input) {
   return true;
 }
 
-std::optional<uint32_t> Cache::make_encoder_entry(const Digest& digest,
-                                                  std::span<const TokenId> input) {
-  std::optional<uint32_t> made = encoders_.insert(digest, input);
+std::optional<uint32_t> Cache::make_encoder_entry(const Digest& digest, const SequenceSpec& spec) {
+  const std::span<const TokenId> input = spec.encoder;
+  std::optional<uint32_t> made = encoders_.insert(digest, spec.domain, input);
   if (!made) {
     const std::optional<uint32_t> oldest = encoders_.oldest_idle();
     if (!oldest) return std::nullopt;
     drop_encoder_entry(*oldest);
-    made = encoders_.insert(digest, input);
+    made = encoders_.insert(digest, spec.domain, input);
   }
   encoders_.add_user(*made);  // so that making room does not take it
   bool complete = true;

@@ -119,7 +119,9 @@ MatchReport Cache::report(const SequenceSpec& spec, const Match& match) const {
 bool Cache::diverges(const Match& match) const {
   if (match.tokens_full_group == 0) return false;
   if (match.partial) return match.partial->tokens < index_.node(match.partial->node).tokens.size();
-  return index_.has_children(match.blocks > 0 ? match_chain_[match.blocks - 1] : *match.root);
+  return index_
+      .first_child_with_bytes(match.blocks > 0 ? match_chain_[match.blocks - 1] : *match.root)
+      .has_value();
 }
 
 Probe Cache::probe(const SequenceSpec& spec) {

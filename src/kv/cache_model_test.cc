@@ -180,6 +180,8 @@ class CacheModel {
         drop(index);
         break;
       case Kind::kPin:
+        // It seals the last tokens, also where the pin itself is refused.
+        publish(sequence, sequence.tokens.size(), /*certain=*/false);
         if (std::optional<Pin> pin = cache_->pin(sequence.lease)) pins_.push_back(*std::move(pin));
         break;
       default:

@@ -88,7 +88,7 @@ void Cache::drop_superseded(NodeId parent, std::span<const TokenId> tokens) {
   if (!sibling || sibling->tokens == tokens.size()) return;
   const PrefixIndex::Node& node = index_.node(sibling->node);
   const bool is_prefix = sibling->tokens == node.tokens.size();
-  if (is_prefix && node.references == 0 && node.children.empty()) drop_node(sibling->node);
+  if (is_prefix && node.references == 0 && node.child_count == 0) drop_node(sibling->node);
 }
 
 // The last tokens of a sequence that ends become a short block.
@@ -118,11 +118,12 @@ void Cache::promise_rest(uint32_t index, std::span<const TokenId> prompt) {
     const NodeId parent = i == 0 ? *table.root : table.chain[i - 1];
     const auto tokens = block_of(prompt, i);
     const Digest digest = index_.digest_after(index_.node(parent).digest, tokens);
-    if (index_.full() || index_.find(parent, digest, tokens)) return;
-    const NodeId node = index_.insert(parent, digest, tokens);
-    index_.add_reference(node);
-    index_.set_promise(node, index);
-    table.chain.push_back(node);
+    if (index_.find(parent, digest, tokens)) return;
+    const std::optional<NodeId> node = node_for(parent, tokens);
+    if (!node) return;
+    index_.add_reference(*node);
+    index_.set_promise(*node, index);
+    table.chain.push_back(*node);
   }
 }
 
@@ -168,7 +169,7 @@ void Cache::drop_descendants(NodeId node) {
 void Cache::erase_if_empty(std::optional<NodeId> node) {
   while (node) {
     const PrefixIndex::Node& entry = index_.node(*node);
-    const bool in_use = entry.references > 0 || !entry.children.empty();
+    const bool in_use = entry.references > 0 || entry.child_count > 0;
     if (!entry.exists || in_use || index_.has_bytes(*node)) return;
     const std::optional<NodeId> parent = entry.parent;
     index_.erase(*node);

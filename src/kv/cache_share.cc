@@ -68,18 +68,18 @@ bool Cache::copy_run(const Table& from, Table& to, uint32_t entries) {
 }
 
 std::optional<Pin> Cache::pin(const Lease& lease) {
-  const Table& table = table_of(lease);
-  if (table.sealed == 0) return std::nullopt;
+  Table& table = table_of(lease);
+  if (table.sealed * block_tokens() + block_tokens() > table.tokens.size()) seal_tail(table);
+  if (table.sealed == 0 && !table.borrowed) return std::nullopt;
+  const NodeId last = table.borrowed ? *table.borrowed : table.chain[table.sealed - 1];
   for (uint32_t g = 0; g < token_groups(); ++g) {
     uint32_t more = 0;
-    for (uint32_t i = 0; i < table.sealed; ++i) {
-      const bool held = index_.block(table.chain[i], g).has_value();
-      if (held && index_.node(table.chain[i]).pins == 0) ++more;
+    for (std::optional<NodeId> node = last; node; node = index_.node(*node).parent) {
+      if (index_.block(*node, g) && index_.node(*node).pins == 0) ++more;
     }
     const uint64_t limit = uint64_t{pool_.blocks_max(g)} * options_.pinned_percent_max / 100;
     if (uint64_t{pinned_blocks_[g]} + more > limit) return std::nullopt;
   }
-  const NodeId last = table.chain[table.sealed - 1];
   for (std::optional<NodeId> node = last; node; node = index_.node(*node).parent) pin_node(*node);
   return Pin(this, last);
 }

@@ -17,22 +17,23 @@ EncoderCache::EncoderCache(uint32_t entries, uint32_t tokens_max, uint32_t block
   }
 }
 
-std::optional<uint32_t> EncoderCache::find(const Digest& digest,
+std::optional<uint32_t> EncoderCache::find(const Digest& digest, const CacheDomain& domain,
                                            std::span<const TokenId> tokens) const {
   for (uint32_t i = 0; i < entries_.size(); ++i) {
     const Entry& entry = entries_[i];
-    if (!entry.exists || entry.digest != digest) continue;
+    if (!entry.exists || entry.digest != digest || entry.domain != domain) continue;
     if (std::ranges::equal(entry.tokens, tokens)) return i;
   }
   return std::nullopt;
 }
 
-std::optional<uint32_t> EncoderCache::insert(const Digest& digest,
+std::optional<uint32_t> EncoderCache::insert(const Digest& digest, const CacheDomain& domain,
                                              std::span<const TokenId> tokens) {
   const auto free = std::ranges::find_if(entries_, [](const Entry& e) { return !e.exists; });
   if (free == entries_.end()) return std::nullopt;
   CHECK(tokens.size() <= free->tokens.capacity());
   free->digest = digest;
+  free->domain = domain;
   free->tokens.assign(tokens.begin(), tokens.end());
   free->ready = false;
   free->exists = true;

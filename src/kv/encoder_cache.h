@@ -1,6 +1,6 @@
 // Which encoder inputs have their keys and values in memory. An entry holds one whole input: what
 // an encoder computes for a position depends on all positions, so there are no prefixes to share.
-// Entries are found by digest and compared token by token.
+// Entries are found by digest; domain and tokens are compared.
 //
 // Thread: engine thread only. Allocates: constructor only.
 // Invariant: an entry is idle exactly while it exists and has no users.
@@ -21,6 +21,7 @@ class EncoderCache {
  public:
   struct Entry {
     Digest digest{};
+    CacheDomain domain;
     std::vector<TokenId> tokens;
     std::array<std::vector<BlockId>, kGroupsMax> blocks;  // by group
     uint32_t users = 0;                                   // block tables that read it
@@ -32,9 +33,11 @@ class EncoderCache {
   // Room for `entries` inputs of up to `tokens_max` tokens in blocks of `block_tokens`.
   EncoderCache(uint32_t entries, uint32_t tokens_max, uint32_t block_tokens);
 
-  std::optional<uint32_t> find(const Digest& digest, std::span<const TokenId> tokens) const;
+  std::optional<uint32_t> find(const Digest& digest, const CacheDomain& domain,
+                               std::span<const TokenId> tokens) const;
   // A new entry without blocks or users. nullopt: all are taken.
-  std::optional<uint32_t> insert(const Digest& digest, std::span<const TokenId> tokens);
+  std::optional<uint32_t> insert(const Digest& digest, const CacheDomain& domain,
+                                 std::span<const TokenId> tokens);
   // Requires: no users, no blocks.
   void erase(uint32_t entry);
   // The entry without users that was left longest ago.

@@ -32,8 +32,7 @@ Reservation::~Reservation() {
   if (cache_ != nullptr) cache_->end_reservation(table_);
 }
 
-Pin::Pin(Pin&& other) noexcept
-    : cache_(std::exchange(other.cache_, nullptr)), last_(other.last_) {}
+Pin::Pin(Pin&& other) noexcept : cache_(std::exchange(other.cache_, nullptr)), last_(other.last_) {}
 
 Pin& Pin::operator=(Pin&& other) noexcept {
   std::swap(cache_, other.cache_);

@@ -9,15 +9,11 @@
 namespace kvasir::kv {
 namespace {
 
-// How far closest_child() looks on either side for a sibling that has bytes.
-constexpr int kSiblingsTried = 16;
-
 uint32_t shared_tokens(std::span<const TokenId> a, std::span<const TokenId> b) {
   const size_t count = std::min(a.size(), b.size());
-  return static_cast<uint32_t>(std::mismatch(a.begin(), a.begin() + static_cast<ptrdiff_t>(count),
-                                             b.begin())
-                                   .first -
-                               a.begin());
+  return static_cast<uint32_t>(
+      std::mismatch(a.begin(), a.begin() + static_cast<ptrdiff_t>(count), b.begin()).first -
+      a.begin());
 }
 
 }  // namespace
@@ -60,8 +56,7 @@ std::optional<NodeId> PrefixIndex::find(std::optional<NodeId> parent, const Dige
   return std::nullopt;
 }
 
-// The best child stands beside the place where `tokens` would be inserted; on either side the
-// number of shared tokens only falls.
+// The best child stands beside the place where `tokens` would be inserted.
 std::optional<PrefixIndex::Shared> PrefixIndex::closest_child(
     NodeId parent, std::span<const TokenId> tokens) const {
   const auto& children = at(parent).children;
@@ -69,27 +64,17 @@ std::optional<PrefixIndex::Shared> PrefixIndex::closest_child(
   std::optional<Shared> best;
   const auto consider = [&](const Node& child) {
     const uint32_t shared = shared_tokens(child.tokens, tokens);
-    if (shared <= (best ? best->tokens : 0)) return false;
-    const NodeId id = id_of(child);
-    if (has_bytes(id)) best = Shared{id, shared};
-    return true;
+    if (shared > (best ? best->tokens : 0)) best = Shared{id_of(child), shared};
   };
-  auto right = place;
-  for (int i = 0; i < kSiblingsTried && right != children.end(); ++i, ++right) {
-    if (!consider(*right)) break;
-  }
-  auto left = place;
-  for (int i = 0; i < kSiblingsTried && left != children.begin(); ++i) {
-    if (!consider(*--left)) break;
-  }
+  if (place != children.end()) consider(*place);
+  if (place != children.begin()) consider(*std::prev(place));
   return best;
 }
 
 std::optional<NodeId> PrefixIndex::first_child_with_bytes(NodeId parent) const {
-  for (const Node& child : at(parent).children) {
-    if (has_bytes(id_of(child))) return id_of(child);
-  }
-  return std::nullopt;
+  const auto& children = at(parent).children;
+  if (children.empty()) return std::nullopt;
+  return id_of(*children.begin());
 }
 
 NodeId PrefixIndex::insert(std::optional<NodeId> parent, const Digest& digest,
@@ -121,7 +106,7 @@ NodeId PrefixIndex::insert(std::optional<NodeId> parent, const Digest& digest,
   node.domain_tag = above.domain_tag;
   node.fingerprint = fingerprint_chain(above.fingerprint, tokens);
   if (is_idle(above)) idle_.erase(IdleList::s_iterator_to(above));
-  CHECK(above.children.insert(node).second);  // siblings differ
+  ++above.child_count;
   return id;
 }
 
@@ -135,7 +120,7 @@ void PrefixIndex::erase(NodeId id) {
   *link = node.next_in_bucket;
   if (node.parent) {
     Node& above = at(*node.parent);
-    above.children.erase(above.children.iterator_to(node));
+    --above.child_count;
     // It was left no later than its child was.
     if (is_idle(above)) idle_.push_front(above);
   }
@@ -187,8 +172,17 @@ void PrefixIndex::raise_retention(NodeId id, Retention retention) {
 }
 
 void PrefixIndex::set_block(NodeId node, uint32_t group, std::optional<BlockRef> block) {
-  CHECK(at(node).exists);
+  Node& entry = at(node);
+  CHECK(entry.exists);
+  const bool had_bytes = has_bytes(node);
   blocks_[size_t{index_of(node)} * options_.groups + group] = block;
+  if (!entry.parent || has_bytes(node) == had_bytes) return;
+  auto& siblings = at(*entry.parent).children;
+  if (had_bytes) {
+    siblings.erase(siblings.iterator_to(entry));
+  } else {
+    CHECK(siblings.insert(entry).second);  // siblings differ
+  }
 }
 
 bool PrefixIndex::has_bytes(NodeId node) const {
@@ -216,7 +210,8 @@ uint32_t PrefixIndex::reconcile_references(std::span<const uint32_t> counted, bo
 
 void PrefixIndex::check_invariants() const {
   uint32_t existing = 0;
-  uint32_t children = 0;
+  uint32_t children = 0;  // counted by their parents
+  uint32_t linked = 0;    // in their parents' order
   uint32_t with_parent = 0;
   uint32_t idle = 0;
   for (uint32_t i = 0; i < nodes_.size(); ++i) {
@@ -236,13 +231,17 @@ void PrefixIndex::check_invariants() const {
     CHECK(above.exists);
     CHECK(options_.digest(above.digest, node.tokens) == node.digest);
   }
+  uint32_t with_bytes = 0;
   for (const Node& node : nodes_) {
+    if (node.parent && has_bytes(id_of(node))) ++with_bytes;
+    children += node.child_count;
     for (const Node& child : node.children) {
       CHECK(child.parent == id_of(node));
-      ++children;
+      ++linked;
     }
   }
   CHECK(existing == nodes());
+  CHECK(linked == with_bytes);
   CHECK(children == with_parent);
   CHECK(idle == idle_.size());
 }

@@ -7,8 +7,8 @@
 // A node's identity is (digest, token ids, parent node): lookups go by digest and compare all
 // three, so a digest that collides finds nothing wrong. Nodes outlive evicted bytes while they have
 // children, so chains of a sliding window stay verifiable. Children of one parent are kept in
-// lexicographic order of their tokens: the one that shares most leading tokens with a query is a
-// neighbour of the query's place, however many there are.
+// lexicographic order of their tokens, those with bytes: the one that shares most leading tokens
+// with a query is a neighbour of the query's place, however many there are.
 //
 // Thread: engine thread only. Allocates: constructor only.
 // Invariants: a node's parent exists while it does; siblings differ; a node is in `idle` order
@@ -58,6 +58,7 @@ struct IndexNode {
                                     &IndexNode::sibling_hook>,
       boost::intrusive::compare<TokenOrder>, boost::intrusive::constant_time_size<false>>
       children;
+  uint32_t child_count = 0;  // with bytes or without
   std::span<const TokenId> tokens;
   Digest digest{};
   uint64_t fingerprint = 0;  // of all tokens from the root's first on, without the domain
@@ -65,7 +66,7 @@ struct IndexNode {
   std::optional<NodeId> parent;
   uint32_t next_in_bucket = 0;
   uint32_t generation = 0;
-  uint32_t references = 0;             // block tables and pins whose chain holds it
+  uint32_t references = 0;              // block tables and pins whose chain holds it
   uint32_t pins = 0;                    // keep its bytes from eviction; counted in references
   std::optional<uint32_t> promised_by;  // the block table that is computing it
   uint64_t used_us = 0;                 // when it was last taken or left
@@ -100,14 +101,14 @@ class PrefixIndex {
   // Parent nullopt: a root, whose tokens are words_of(domain).
   std::optional<NodeId> find(std::optional<NodeId> parent, const Digest& digest,
                              std::span<const TokenId> tokens) const;
-  // The child of `parent` with bytes that shares most leading tokens with
+  // The child of `parent`, with bytes, that shares most leading tokens with
   // `tokens`, at least one.
   struct Shared {
     NodeId node{};
     uint32_t tokens = 0;
   };
   std::optional<Shared> closest_child(NodeId parent, std::span<const TokenId> tokens) const;
-  bool has_children(NodeId parent) const { return !at(parent).children.empty(); }
+  bool has_children(NodeId parent) const { return at(parent).child_count > 0; }
   std::optional<NodeId> first_child_with_bytes(NodeId parent) const;
 
   bool full() const { return free_.empty(); }
@@ -164,7 +165,7 @@ class PrefixIndex {
   uint32_t bucket_of(const Digest& digest) const {
     return const_cast<PrefixIndex*>(this)->bucket_of(digest);
   }
-  bool is_idle(const Node& node) const { return node.references == 0 && node.children.empty(); }
+  bool is_idle(const Node& node) const { return node.references == 0 && node.child_count == 0; }
 
   Options options_;
   std::vector<Node> nodes_;

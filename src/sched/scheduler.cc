@@ -37,7 +37,11 @@ Slot Scheduler::add(SequenceSpec spec) {
   CHECK(cache_.can_ever_fit(spec.tokens_max, static_cast<uint32_t>(spec.encoder.size())));
   const Slot slot = claim_slot(spec.tokens_max);
   Sequence& sequence = sequence_of(slot);
-  for (uint32_t i = 0; i < spec.forks; ++i) sequence.forks.push_back(claim_slot(spec.tokens_max));
+  for (uint32_t i = 0; i < spec.forks; ++i) {
+    const Slot fork = claim_slot(spec.tokens_max);
+    sequence_of(fork).claimed_by = slot;
+    sequence.forks.push_back(fork);
+  }
   sequence.tokens = std::move(spec.tokens);
   sequence.tokens.reserve(spec.tokens_max);
   sequence.prompt_tokens = sequence.size();
@@ -70,7 +74,11 @@ void Scheduler::fork(Slot parent_slot, Slot target_slot) {
   retire(target_slot);
   Sequence& parent = sequence_of(parent_slot);
   Sequence& target = sequence_of(target_slot);
-  if (std::erase(parent.forks, target_slot) > 0 && parent.places > 1) --parent.places;
+  if (target.claimed_by) {
+    Sequence& claimer = sequence_of(*std::exchange(target.claimed_by, std::nullopt));
+    CHECK(std::erase(claimer.forks, target_slot) == 1);
+    if (claimer.places > 1) --claimer.places;
+  }
   target.tokens.assign(parent.tokens.begin(), parent.tokens.end());
   target.prompt_tokens = parent.prompt_tokens;
   target.encoder = parent.encoder;
@@ -124,21 +132,33 @@ std::span<const PlannedRows> Scheduler::plan() {
   logit_rows_left_ = limits_.logit_rows_max - running();
   rows_planned_ = 0;
   plan_running();
-  // With several groups what is kept back may still not do. Where nobody gets on, the last goes,
-  // protected or not: in the end the first in order has everything.
-  while (plan_.empty() && running_.size() > 1) {
-    preempt(running_.back());
-    plan_running();
-  }
   plan_waiting();
+  while (plan_.empty() && give_up_one()) {
+    plan_running();
+    plan_waiting();
+  }
   stats_.running_peak = std::max(stats_.running_peak, running());
   return plan_;
 }
 
+// Where nobody gets on: beams that are computed wait for others that have no room; with several
+// groups what is kept back for protected sequences may not do. In the end the first in order has
+// everything.
+bool Scheduler::give_up_one() {
+  for (size_t i = running_.size(); i-- > 0;) {
+    const Sequence& sequence = sequence_of(running_[i]);
+    if (sequence.computed < sequence.size()) continue;
+    preempt(running_[i]);
+    return true;
+  }
+  if (running_.size() < 2) return false;
+  preempt(running_.back());
+  return true;
+}
+
 // Whoever is preempted stands behind the one it is preempted for: its rows are not planned yet.
 void Scheduler::plan_running() {
-  any_protected_ = std::ranges::any_of(
-      running_, [&](Slot slot) { return is_protected(sequence_of(slot)); });
+  refresh_kept_back();
   for (size_t i = 0; i < running_.size(); ++i) {
     const Slot slot = running_[i];
     while (plan_rows(slot) == Try::kNoBlocks) {
@@ -157,8 +177,9 @@ Scheduler::Try Scheduler::plan_rows(Slot slot) {
   if (scores) tokens = std::min(tokens, logit_rows_left_ + 1);  // one row of logits is its own
   if (tokens == 0) return Try::kNoBudget;
   const uint32_t end = sequence.computed + tokens;
-  sequence.reservation = cache_.reserve(*sequence.lease, end, kept_back_for_others(slot));
+  sequence.reservation = cache_.reserve(*sequence.lease, end, kept_back_for_others(sequence));
   if (!sequence.reservation) return Try::kNoBlocks;
+  if (is_protected(sequence)) refresh_kept_back();
   if (pending > 1) prefill_left_ -= tokens;
   if (scores) logit_rows_left_ -= tokens - 1;
   rows_planned_ += tokens;
@@ -185,36 +206,40 @@ void Scheduler::preempt(Slot slot) {
   Sequence& sequence = sequence_of(slot);
   leave_lists(slot);
   sequence.lease.reset();
-  sequence.state = State::kWaiting;
+  const bool computed = sequence.computed == sequence.size();
   sequence.computed = 0;
   sequence.protected_until = sequence.size();
+  sequence.probed = false;
   ++sequence.stats.preemptions;
   ++stats_.preemptions;
-  insert_in_order(waiting_, slot);
+  sequence.state = computed ? State::kParked : State::kWaiting;
+  if (!computed) insert_in_order(waiting_, slot);
 }
 
-// It has been preempted and has gained no token since.
+// It has been preempted and has gained no token since: the row that samples is not computed yet.
 bool Scheduler::is_protected(const Sequence& sequence) const {
-  return sequence.size() <= sequence.protected_until;
+  return sequence.computed < sequence.protected_until;
+}
+
+void Scheduler::refresh_kept_back() {
+  kept_back_ = 0;
+  for (const Slot slot : running_) {
+    const Sequence& sequence = sequence_of(slot);
+    if (is_protected(sequence)) kept_back_ += blocks_to_come(sequence);
+  }
 }
 
 // Blocks that sequences which may not be preempted still need to get on.
-uint32_t Scheduler::kept_back_for_others(Slot slot) const {
-  if (!any_protected_) return 0;
-  uint32_t blocks = 0;
-  for (const Slot other : running_) {
-    if (other == slot || !is_protected(sequence_of(other))) continue;
-    blocks += blocks_to_come(sequence_of(other));
-  }
-  return blocks;
+uint32_t Scheduler::kept_back_for_others(const Sequence& sequence) const {
+  if (kept_back_ == 0 || !is_protected(sequence)) return kept_back_;
+  return kept_back_ - std::min(kept_back_, blocks_to_come(sequence));
 }
 
 // Until everything known of the sequence is computed; one more for a shared block it must copy.
 uint32_t Scheduler::blocks_to_come(const Sequence& sequence) const {
   const uint32_t wanted = cache_.blocks_for(sequence.size());
   const uint32_t held = cache_.blocks_held(*sequence.lease);
-  const bool copies =
-      sequence.computed < sequence.size() && sequence.computed % cache_.layout().block_tokens() > 0;
+  const bool copies = sequence.computed < sequence.size() && cache_.copies_tail(*sequence.lease);
   return wanted - std::min(wanted, held) + (copies ? 1 : 0);
 }
 
@@ -222,18 +247,24 @@ void Scheduler::plan_waiting() {
   for (size_t i = 0; i < waiting_.size();) {
     const Slot slot = waiting_[i];
     Sequence& sequence = sequence_of(slot);
-    if (sequence.awaited && cache_.is_promised(*sequence.awaited) && !patience_ends(sequence)) {
+    if (keeps_waiting(sequence)) {
+      ++i;
+      continue;
+    }
+    // Also where nobody can be admitted, new requests learn what to wait for.
+    const bool admits = prefill_left_ > 0 && logit_rows_left_ > 0 &&
+                        places_running() + sequence.places <= limits_.sequences_max;
+    if (!admits && sequence.probed) {
       ++i;
       continue;
     }
     const kv::Probe probe = cache_.probe(cache_spec(sequence));
+    sequence.probed = true;
     if (waits_for_promise(sequence, probe)) {
       ++i;
       continue;
     }
-    if (prefill_left_ == 0 || logit_rows_left_ == 0) return;
-    if (places_running() + sequence.places > limits_.sequences_max) return;
-    if (!fits(probe) || !admit(slot)) return;  // nobody overtakes it
+    if (!admits || !fits(probe) || !admit(slot)) return;  // nobody overtakes it
     plan_rows(slot);
   }
 }
@@ -243,7 +274,8 @@ bool Scheduler::fits(const kv::Probe& probe) const {
   const uint32_t available = cache_.blocks_available();
   if (cache_.mode() == kv::CacheMode::kContiguous) return true;  // open() knows
   if (running_.empty()) return true;  // whatever is not pinned is its own: add() knows it fits
-  uint64_t wanted = uint64_t{probe.blocks_wanted} + cache_.blocks_capacity() / kWatermarkShare + 1;
+  uint64_t wanted = probe.blocks_wanted;
+  if (!plan_.empty()) wanted += cache_.blocks_capacity() / kWatermarkShare + 1;
   for (const Slot slot : running_) wanted += blocks_to_come(sequence_of(slot));
   return available >= wanted;
 }
@@ -259,10 +291,21 @@ bool Scheduler::admit(Slot slot) {
   if (!sequence.counted) sequence.stats.match = opened->match;
   sequence.counted = true;
   stop_waiting(sequence);
-  any_protected_ |= is_protected(sequence);
   insert_in_order(running_, slot);
+  if (is_protected(sequence)) refresh_kept_back();
   --logit_rows_left_;
   return true;
+}
+
+// Whether what it waits for is still to come and worth it.
+bool Scheduler::keeps_waiting(Sequence& sequence) {
+  if (!sequence.awaited) return false;
+  if (cache_.is_promised(*sequence.awaited)) {
+    if (!patience_ends(sequence)) return true;
+    ++stats_.promise_waits_expired;
+  }
+  sequence.awaited.reset();
+  return false;
 }
 
 // A promise of a running sequence is worth waiting for, but not for ever.
@@ -274,10 +317,7 @@ bool Scheduler::waits_for_promise(Sequence& sequence, const kv::Probe& probe) {
   }
   const uint32_t own_rows = sequence.size() - probe.tokens_cached;
   sequence.patience_us = static_cast<uint64_t>(kPromisePatience * own_rows * row_us_);
-  if (patience_ends(sequence)) {
-    if (std::exchange(sequence.awaited, std::nullopt)) ++stats_.promise_waits_expired;
-    return false;
-  }
+  if (patience_ends(sequence)) return false;
   sequence.awaited = probe.promised;
   hurry_owner(*probe.promised, sequence.priority);
   return true;
@@ -307,11 +347,13 @@ void Scheduler::stop_waiting(Sequence& sequence) {
 }
 
 void Scheduler::complete(const PlannedRows& rows) {
-  if (rows_planned_ > 0) {
+  // Steps that mostly decode say nothing about how long a prompt takes.
+  const uint32_t prompt_rows = limits_.prefill_chunk - prefill_left_;
+  if (prompt_rows > 0 && 2 * prompt_rows >= rows_planned_) {
     const double us = static_cast<double>(clock_.now_us() - now_us_) / rows_planned_;
     row_us_ = row_us_ == 0.0 ? us : row_us_ + kSpeedSmoothing * (us - row_us_);
-    rows_planned_ = 0;  // once a step
   }
+  prefill_left_ = limits_.prefill_chunk;  // once a step
   Sequence& sequence = sequence_of(rows.slot);
   CHECK(sequence.computed == rows.first_position);
   CHECK(sequence.reservation);
@@ -327,6 +369,10 @@ void Scheduler::append_token(Slot slot, TokenId token) {
   CHECK(sequence.state != State::kRunning || sequence.computed == sequence.size());
   CHECK(sequence.size() < sequence.tokens_max);
   sequence.tokens.push_back(token);
+  if (sequence.state == State::kParked) {
+    sequence.state = State::kWaiting;
+    insert_in_order(waiting_, slot);
+  }
   if (cache_.mode() == kv::CacheMode::kNone && sequence.lease) {
     // The naive engine remembers nothing: the next token starts from the first one again.
     cache_.truncate(*sequence.lease, 0);
@@ -341,7 +387,7 @@ const kv::Lease& Scheduler::lease(Slot slot) const {
 }
 
 void Scheduler::check_invariants() const {
-  std::array<uint32_t, 4> states{};
+  std::array<uint32_t, 5> states{};
   for (const Sequence& sequence : sequences_) {
     ++states[static_cast<size_t>(sequence.state)];
     CHECK(sequence.lease.has_value() == (sequence.state == State::kRunning));

@@ -111,11 +111,14 @@ class Scheduler {
   // Requires: the sequence is running.
   const kv::Lease& lease(Slot slot) const;
   bool is_running(Slot slot) const { return sequence_of(slot).state == State::kRunning; }
+  // Its logits are known, its blocks were taken: it waits for append_token().
+  bool is_parked(Slot slot) const { return sequence_of(slot).state == State::kParked; }
 
   void check_invariants() const;
 
  private:
-  enum class State : uint8_t { kUnused, kIdle, kWaiting, kRunning };
+  // kParked: its logits are known and its blocks were taken; it waits for append_token().
+  enum class State : uint8_t { kUnused, kIdle, kWaiting, kRunning, kParked };
 
   // tokens: 0 ........ computed ........ tokens.size() ........ tokens_max
   //         |- in the cache -|- to compute -|- not known yet -|
@@ -134,10 +137,11 @@ class Scheduler {
     bool prompt_scored = false;  // mode kNone computes the prompt again, but scores it once
     bool counted = false;        // its hits and misses
     uint32_t computed = 0;
-    // Progress: what it must exceed before it may be preempted (again).
-    uint32_t protected_until = 0;
-    std::vector<Slot> forks;  // places claimed for copies of it
-    uint32_t places = 1;      // running places it takes when admitted
+    uint32_t protected_until = 0;    // tokens it must compute before it is preempted again
+    std::vector<Slot> forks;         // places claimed for copies of it
+    std::optional<Slot> claimed_by;  // whose fork it is going to be
+    bool probed = false;             // since it last began to wait
+    uint32_t places = 1;             // running places it takes when admitted
     std::optional<kv::NodeRef> awaited;
     std::optional<uint64_t> waits_since_us;
     uint64_t patience_us = 0;
@@ -157,10 +161,13 @@ class Scheduler {
   bool preempt_for(Slot slot);
   void preempt(Slot slot);
   bool is_protected(const Sequence& sequence) const;
-  uint32_t kept_back_for_others(Slot slot) const;
+  bool give_up_one();
+  void refresh_kept_back();
+  uint32_t kept_back_for_others(const Sequence& sequence) const;
   uint32_t blocks_to_come(const Sequence& sequence) const;
   bool admit(Slot slot);
   bool fits(const kv::Probe& probe) const;
+  bool keeps_waiting(Sequence& sequence);
   bool waits_for_promise(Sequence& sequence, const kv::Probe& probe);
   bool patience_ends(const Sequence& sequence) const;
   void hurry_owner(kv::NodeRef promised, int32_t priority);
@@ -189,8 +196,8 @@ class Scheduler {
   uint32_t logit_rows_left_ = 0;
   uint64_t now_us_ = 0;
   uint32_t rows_planned_ = 0;
-  bool any_protected_ = false;  // among the running
-  double row_us_ = 0.0;  // measured time per row, smoothed; 0: not known yet
+  uint32_t kept_back_ = 0;  // blocks that protected sequences still need
+  double row_us_ = 0.0;     // measured time per prompt row, smoothed; 0: not known yet
 };
 
 }  // namespace kvasir::sched

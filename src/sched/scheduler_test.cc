@@ -141,7 +141,7 @@ TEST(Scheduler, nobody_overtakes_a_request_that_waits_for_blocks) {
 
 TEST(Scheduler, admission_leaves_a_watermark_beside_running_sequences) {
   Load load(64, 4, 2048);
-  load.add(counting(32 * kBlockTokens, 0), 0);
+  load.add(counting(32 * kBlockTokens - 8, 0), 8);
   load.step();
   load.add(counting(30 * kBlockTokens, 1000), 1);  // 32 of 64 left: 30 and 3 are too many
   EXPECT_EQ(load.scheduler.running(), 1U);

@@ -121,6 +121,50 @@ TEST(Allocations, no_step_of_a_mixed_load_allocates_after_one_warm_up_request) {
   }
 }
 
+// Prompts that begin alike, with choices, more than a small pool can hold at a time. The answers
+// are long: sequences that were admitted must be preempted.
+void submit_crowd(engine::Engine& engine, TokenId first) {
+  for (uint32_t i = 0; i < 8; ++i) {
+    engine::Request request{.tokens = std::vector<TokenId>(40, 7), .max_tokens = 40};
+    request.tokens.resize(48, first + static_cast<TokenId>(i % 5));
+    request.choices = 1 + i % 3;
+    request.sampling = {.temperature = 1.0F, .seed = i};
+    EXPECT_TRUE(engine.check(request).has_value());
+    engine.submit(std::move(request));
+  }
+}
+
+TEST(Allocations, no_step_that_hits_forks_seals_evicts_or_preempts_allocates) {
+  const base::ScopedFpEnv fp_env;
+  base::Result<api::EngineOptions> options =
+      api::parse_options({.model = golden::path_of("tiny/llama-q4_1.gguf"),
+                          .block_tokens = 16,
+                          .prefill_chunk = "32",
+                          .max_sequences = 8,
+                          .context = 128});
+  ASSERT_TRUE(options.has_value());
+  options->requests_max = 32;
+  options->kv_tokens = 18 * 16;
+  const auto llm = api::Llm::load(*options, {});
+  ASSERT_TRUE(llm.has_value());
+  engine::Engine& engine = (*llm)->engine();
+
+  submit_crowd(engine, 10);
+  step_counted(engine, std::nullopt, 0);  // warm-up
+
+  const engine::EngineStats before = engine.stats();
+  submit_crowd(engine, 60);
+  const Counted counted = step_counted(engine, std::nullopt, 0);
+  const engine::EngineStats after = engine.stats();
+  EXPECT_EQ(counted.allocations, 0U);
+  EXPECT_EQ(counted.finished, 15U);
+  EXPECT_GT(after.cache.tokens_hit, before.cache.tokens_hit);
+  EXPECT_GT(after.cache.blocks_copied, before.cache.blocks_copied);
+  EXPECT_GT(after.cache.groups[0].evicted, before.cache.groups[0].evicted);
+  EXPECT_GT(after.cache.promises_kept, before.cache.promises_kept);
+  EXPECT_GT(after.scheduler.preemptions, before.scheduler.preemptions);
+}
+
 TEST(Allocations, the_hook_sees_an_allocation) {
   allocations = 0;
   counting = true;

@@ -187,7 +187,8 @@ TEST_F(EngineTest, choices_share_their_prompt_and_the_first_equals_a_single_answ
 // Beam search as it is written down, without cache, forks or batches.
 std::vector<std::vector<TokenId>> naive_beams(const sim::FakeModel& model,
                                               const std::vector<TokenId>& prompt, uint32_t width,
-                                              uint32_t max_tokens, TokenId end) {
+                                              uint32_t max_tokens,
+                                              const std::vector<TokenId>& ends) {
   struct Line {
     std::vector<TokenId> tokens;
     double sum = 0.0;
@@ -222,7 +223,7 @@ std::vector<std::vector<TokenId>> naive_beams(const sim::FakeModel& model,
                      [](const Line& a, const Line& b) { return a.sum > b.sum; });
     live.clear();
     for (size_t rank = 0; rank < all.size() && live.size() < width; ++rank) {
-      if (all[rank].tokens.back() != end) {
+      if (std::ranges::find(ends, all[rank].tokens.back()) == ends.end()) {
         live.push_back(all[rank]);
       } else if (rank < width) {
         finish(all[rank]);
@@ -260,8 +261,39 @@ TEST_F(EngineTest, beams_find_what_a_naive_beam_search_finds) {
       }
       engine->check_invariants();
     }
-    EXPECT_EQ(answers, naive_beams(model, prompt, width, 25, 11));
+    EXPECT_EQ(answers, naive_beams(model, prompt, width, 25, {11}));
     EXPECT_EQ(engine->stats().cache.blocks().referenced(), 0U);
+  }
+}
+
+TEST_F(EngineTest, beams_get_on_in_every_mode_with_room_for_one_of_them) {
+  std::mt19937 random(6);
+  const auto below = [&](uint32_t n) { return static_cast<uint32_t>(random() % n); };
+  for (int round = 0; round < 40; ++round) {
+    SCOPED_TRACE(testing::Message() << "round " << round);
+    const uint32_t blocks = round % 3 == 1 ? 16 + 16 * below(3) : 9 + below(12);
+    start({.mode = static_cast<kv::CacheMode>(round % 3),
+           .blocks = blocks,
+           .sequences_max = 1 + below(6)});
+    engine::Request r = request(random_tokens(random, 1 + below(90)), 1 + below(50));
+    r.beams = 1 + below(5);
+    for (uint32_t i = below(60); i > 0; --i) {  // few, or most of the vocabulary
+      r.end_tokens.push_back(static_cast<TokenId>(below(kVocab)));
+    }
+    if (!engine->check(r).has_value()) continue;  // more beams than sequences may run
+    engine->submit(r);
+    const SequenceId other = engine->submit(request(random_tokens(random, 1 + below(60)), 20));
+    std::vector<std::vector<TokenId>> answers;
+    for (int steps = 0; !engine->idle(); ++steps) {
+      ASSERT_LT(steps, 20'000);
+      for (const engine::Event& event : engine->step()) {
+        if (event.kind != engine::Event::Kind::kAnswer) continue;
+        EXPECT_NE(event.sequence, other);
+        answers.emplace_back(event.answer.begin(), event.answer.end());
+      }
+      engine->check_invariants();
+    }
+    EXPECT_EQ(answers, naive_beams(model, r.tokens, r.beams, r.max_tokens, r.end_tokens));
   }
 }
 
@@ -285,7 +317,7 @@ TEST_F(EngineTest, beams_survive_preemption_and_cancel) {
     }
     engine->check_invariants();
   }
-  EXPECT_EQ(answers, naive_beams(model, prompt, 4, 60, -1));
+  EXPECT_EQ(answers, naive_beams(model, prompt, 4, 60, {}));
   EXPECT_GT(engine->stats().scheduler.preemptions, 0U);
   const SequenceId cancelled = engine->submit(r);
   for (int i = 0; i < 9; ++i) engine->step();
@@ -312,7 +344,7 @@ TEST_F(EngineTest, retained_prompts_survive_a_sweep_until_their_time_is_over) {
     }
     const SequenceId again = engine->submit(kept);
     EXPECT_EQ(run_all()[again], oracle(kept.tokens, 3));
-    EXPECT_EQ(stats[again].tokens_cached, retain_us == kHour ? 64U : 0U);
+    EXPECT_EQ(stats[again].tokens_cached, retain_us == kHour ? 69U : 0U);
   }
 }
 
