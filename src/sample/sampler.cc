@@ -41,8 +41,8 @@ std::optional<TokenId> Sampler::choose(std::span<const float> logits, const Samp
   const size_t best = kernels_.arg_max(logits);
   if (!std::isfinite(logits[best])) return std::nullopt;
   if (params.greedy()) return static_cast<TokenId>(best);
-  const double unit = base::random_unit(
-      {.seed = params.seed, .choice = history.choice}, history.tokens.size());
+  const double unit =
+      base::random_unit({.seed = params.seed, .choice = history.choice}, history.tokens.size());
   return draw(adjusted_, params, unit, logits[best]);
 }
 

@@ -117,6 +117,18 @@ TEST_F(EncoderTest, the_same_prompt_about_another_input_shares_nothing) {
   EXPECT_EQ(model.inputs_encoded(), 2U);
 }
 
+TEST_F(EncoderTest, another_tenant_shares_no_input) {
+  start(40, 2);
+  const std::vector<TokenId> input = random_tokens(20);
+  for (uint8_t tenant = 0; tenant < 2; ++tenant) {
+    engine::Request request{.tokens = {1, 2, 3}, .max_tokens = 5, .encoder_tokens = input};
+    request.domain.tenant[0] = tenant;
+    const SequenceId id = engine->submit(request);
+    EXPECT_EQ(run_all()[id], oracle({1, 2, 3}, input, 5));
+  }
+  EXPECT_EQ(model.inputs_encoded(), 2U);
+}
+
 TEST_F(EncoderTest, random_loads_in_little_memory_give_the_oracles_text) {
   uint64_t evicted = 0;
   uint64_t preemptions = 0;
