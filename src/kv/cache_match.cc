@@ -84,7 +84,7 @@ MatchReport Cache::report(const SequenceSpec& spec, const Match& match) const {
   }
   const uint32_t known = match.tokens_full_group;
   how.missed_for(MissReason::kWindow) = known - match.tokens;
-  if (known == size - 1) {
+  if (known > 0 && known == size - 1) {
     how.missed_for(MissReason::kLastToken) = 1;
     return how;
   }

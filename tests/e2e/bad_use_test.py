@@ -64,8 +64,6 @@ class BadUseTest(Refusals):
                 ("--choices 4000000", "run", "-p", "x", "--choices", "4000000"),
                 ("--beams 17", "run", "-p", "x", "--beams", "17"),
                 ("beam search", "run", "-p", "x", "--beams", "2", "--temperature", "1"),
-                ("--kv-memory", "run", "-p", "x", "--beams", "4", "-n", "900", "--context", "1024",
-                 "--kv-memory", "24MiB"),
                 ("vocabulary", "run", "--tokens", "49152"),
                 ("vocabulary", "run", "--tokens", "-1"),
                 ("'1x'", "run", "--tokens", "1x"),
