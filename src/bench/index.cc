@@ -1,9 +1,9 @@
 // index: what finding, adding and dropping a block costs by the size of the cache.
 //
 // No model runs: the prefix index, the block pool and the eviction queue are driven as kv::Cache
-// drives them, with blocks of 64 bytes, so that a million of them fit. Blocks of real keys and
-// values can not be so small. Chains of 64 blocks, 2,048 tokens, stand under one root, as prompts
-// without anything in common do.
+// drives them for full blocks, with blocks of 64 bytes, so that a million of them fit. Blocks of
+// real keys and values can not be so small. Chains of 64 blocks, 2,048 tokens, stand under one
+// root, as prompts without anything in common do.
 //
 // measure_*() are not inlined, so that a profiler can count their instructions by name.
 #include <fmt/format.h>
@@ -26,6 +26,7 @@ constexpr uint32_t kBlockBytes = 64;
 constexpr uint32_t kChainBlocks = 64;
 constexpr uint32_t kRoundChains = 4;  // that a round inserts, matches and evicts
 constexpr uint32_t kRounds = 300;
+constexpr uint32_t kBlocksMax = 4'000'000;  // 2 GB with their nodes
 constexpr uint32_t kReusedPercentMax = 80;
 
 using Tokens = std::vector<TokenId>;
@@ -213,6 +214,10 @@ base::Status run_size(const BenchHooks& hooks, uint32_t blocks_wanted, uint32_t 
 
 base::Status bench_index(const BenchOptions& options, const BenchHooks& hooks) {
   const uint32_t rounds = or_default(options.repeat, kRounds);
+  if (options.tokens > kBlocksMax) {
+    return base::bad_input(fmt::format("--tokens {}: the index is measured with at most {} blocks",
+                                       options.tokens, kBlocksMax));
+  }
   if (options.tokens > 0) return run_size(hooks, options.tokens, rounds);
   for (const uint32_t blocks : kSizes) RETURN_IF_ERROR(run_size(hooks, blocks, rounds));
   return {};

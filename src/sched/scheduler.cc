@@ -45,14 +45,11 @@ Slot Scheduler::add(SequenceSpec spec) {
   sequence.tokens = std::move(spec.tokens);
   sequence.tokens.reserve(spec.tokens_max);
   sequence.prompt_tokens = sequence.size();
-  sequence.encoder = spec.encoder;
-  sequence.domain = spec.domain;
-  sequence.retention = spec.retention;
   sequence.priority = spec.priority;
-  sequence.reads_cache = spec.reads_cache;
-  sequence.score_prompt = spec.score_prompt;
   sequence.arrival = ++arrivals_;
   sequence.places = std::min(1 + spec.forks, limits_.sequences_max);
+  sequence.spec = std::move(spec);
+  sequence.spec.tokens.clear();
   sequence.state = State::kWaiting;
   insert_in_order(waiting_, slot);
   return slot;
@@ -65,7 +62,6 @@ Slot Scheduler::claim_slot(uint32_t tokens_max) {
   CHECK(sequence.state == State::kUnused);
   sequence = {};
   sequence.state = State::kIdle;
-  sequence.tokens_max = tokens_max;
   sequence.tokens.reserve(tokens_max);
   return slot;
 }
@@ -80,13 +76,10 @@ void Scheduler::fork(Slot parent_slot, Slot target_slot) {
     if (claimer.places > 1) --claimer.places;
   }
   target.tokens.assign(parent.tokens.begin(), parent.tokens.end());
+  target.spec = parent.spec;
   target.prompt_tokens = parent.prompt_tokens;
-  target.encoder = parent.encoder;
-  target.domain = parent.domain;
-  target.retention = parent.retention;
   target.priority = parent.priority;
   target.arrival = parent.arrival;
-  target.reads_cache = parent.reads_cache;
   target.prompt_scored = true;
   target.counted = true;
   target.stats.match = parent.stats.match;
@@ -367,7 +360,7 @@ void Scheduler::complete(const PlannedRows& rows) {
 void Scheduler::append_token(Slot slot, TokenId token) {
   Sequence& sequence = sequence_of(slot);
   CHECK(sequence.state != State::kRunning || sequence.computed == sequence.size());
-  CHECK(sequence.size() < sequence.tokens_max);
+  CHECK(sequence.size() < sequence.spec.tokens_max);
   sequence.tokens.push_back(token);
   if (sequence.state == State::kParked) {
     sequence.state = State::kWaiting;
@@ -393,7 +386,7 @@ void Scheduler::check_invariants() const {
     CHECK(sequence.lease.has_value() == (sequence.state == State::kRunning));
     CHECK(sequence.lease.has_value() || !sequence.reservation);
     CHECK(sequence.computed <= sequence.size());
-    CHECK(sequence.size() <= sequence.tokens_max);
+    CHECK(sequence.state == State::kIdle || sequence.size() <= sequence.spec.tokens_max);
     if (sequence.lease) CHECK(cache_.tokens(*sequence.lease) == sequence.computed);
   }
   CHECK(states[static_cast<size_t>(State::kUnused)] == free_slots_.size());
@@ -406,13 +399,13 @@ void Scheduler::check_invariants() const {
 }
 
 kv::SequenceSpec Scheduler::cache_spec(const Sequence& sequence) const {
-  return {.domain = sequence.domain,
+  return {.domain = sequence.spec.domain,
           .prompt = sequence.tokens,
-          .tokens_max = sequence.tokens_max,
-          .encoder = sequence.encoder,
-          .retention = sequence.retention,
+          .tokens_max = sequence.spec.tokens_max,
+          .encoder = sequence.spec.encoder,
+          .retention = sequence.spec.retention,
           // A prompt that is to be scored is computed whole, once.
-          .reads_cache = sequence.reads_cache && !sequence.scoring(),
+          .reads_cache = sequence.spec.reads_cache && !sequence.scoring(),
           .counts = !sequence.counted};
 }
 

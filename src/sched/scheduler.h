@@ -124,16 +124,11 @@ class Scheduler {
   //         |- in the cache -|- to compute -|- not known yet -|
   struct Sequence {
     State state = State::kUnused;
+    SequenceSpec spec;            // as it was added, without its tokens
     std::vector<TokenId> tokens;  // capacity: tokens_max
     uint32_t prompt_tokens = 0;
-    uint32_t tokens_max = 0;
-    std::span<const TokenId> encoder;
-    kv::CacheDomain domain;
-    kv::Retention retention = kv::Retention::kNormal;
-    int32_t priority = 0;
+    int32_t priority = 0;  // its own, or of who waits for what it computes
     uint64_t arrival = 0;
-    bool reads_cache = true;
-    bool score_prompt = false;
     bool prompt_scored = false;  // mode kNone computes the prompt again, but scores it once
     bool counted = false;        // its hits and misses
     uint32_t computed = 0;
@@ -149,7 +144,7 @@ class Scheduler {
     std::optional<kv::Reservation> reservation;  // planned; after the lease
     SequenceStats stats;
 
-    bool scoring() const { return score_prompt && !prompt_scored; }
+    bool scoring() const { return spec.score_prompt && !prompt_scored; }
     uint32_t size() const { return static_cast<uint32_t>(tokens.size()); }
   };
 
