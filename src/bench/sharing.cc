@@ -1,8 +1,9 @@
 // sharing: how much memory several answers to one prompt have in common: samples share the prompt,
 // beams also what they have generated together.
 //
-// The requests arrive at once in a cache that holds them all; one engine for each case, so that the
-// peak is its own.
+// The prompts are written by the model itself: after random tokens every continuation is as likely
+// as any other, and beams would have nothing in common. The requests arrive at once in a cache that
+// holds them all; one engine for each case, so that the peak is its own.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -30,11 +31,24 @@ struct SharingCase {
   Lengths lengths{};
 };
 
-std::vector<Arrival> arrivals(const api::Llm& llm, const SharingCase& c, uint32_t count) {
+// Each prompt continues one random token.
+base::Result<std::vector<Answer>> write_prompts(api::Llm& llm, const BenchHooks& hooks,
+                                                const SharingCase& c, uint32_t count) {
   std::vector<Arrival> all(count);
   for (uint32_t i = 0; i < count; ++i) {
     engine::Request& request = all[i].request;
-    request.tokens = prompt_tokens(llm, i, draw_length(c.lengths.prompt, kPrompts, i));
+    request.tokens = prompt_tokens(llm, i, 1);
+    request.max_tokens = draw_length(c.lengths.prompt, kPrompts, i);
+    request.sampling = {.temperature = 0.7F, .top_p = 0.95F, .seed = i};
+  }
+  return drive(llm, std::move(all), hooks);
+}
+
+std::vector<Arrival> arrivals(const SharingCase& c, const std::vector<Answer>& prompts) {
+  std::vector<Arrival> all(prompts.size());
+  for (uint32_t i = 0; i < all.size(); ++i) {
+    engine::Request& request = all[i].request;
+    request.tokens = prompts[i].tokens;
     request.max_tokens = draw_length(c.lengths.output, kOutputs, i);
     if (c.beams) {
       request.beams = c.width;
@@ -67,7 +81,8 @@ base::Status run_case(const BenchOptions& options, const BenchHooks& hooks, cons
                                        c.lengths.prompt, c.lengths.output);
   show_progress(hooks, "sharing " + name);
   ASSIGN_OR_RETURN(const auto llm, api::Llm::load(engine, {}));
-  ASSIGN_OR_RETURN(const auto answers, drive(*llm, arrivals(*llm, c, count), hooks));
+  ASSIGN_OR_RETURN(const auto prompts, write_prompts(*llm, hooks, c, count));
+  ASSIGN_OR_RETURN(const auto answers, drive(*llm, arrivals(c, prompts), hooks));
   CHECK(answers.size() == count);
   const kv::CacheStats cache = llm->stats().cache;
   boost::json::object line = result_line("sharing", name, *llm);

@@ -51,7 +51,8 @@ TEST(BlockPool, gives_every_block_once_and_then_none) {
     pool.check_invariants();
   }
   EXPECT_EQ(places.size(), 5U);
-  for (const std::byte* place : places) EXPECT_EQ((place - *places.begin()) % kBlockBytes, 0);
+  for (const std::byte* place : places)
+    EXPECT_EQ(static_cast<size_t>(place - *places.begin()) % kBlockBytes, 0U);
   EXPECT_FALSE(pool.take(0).has_value());
   EXPECT_EQ(pool.counts(0).referenced_peak, 5U);
 }
@@ -133,6 +134,7 @@ TEST(BlockPool, an_empty_slab_goes_to_the_group_that_needs_it) {
   EXPECT_EQ(pool.blocks_max(0), 8U);
   EXPECT_EQ(pool.blocks_max(1), 4U);
   std::vector<BlockId> small;
+  small.reserve(8);
   for (int i = 0; i < 8; ++i) small.push_back(*pool.take(0));
   EXPECT_FALSE(pool.take(1).has_value());
   EXPECT_EQ(pool.blocks_takeable(1), 0U);

@@ -33,7 +33,9 @@ struct Operation {
   uint8_t piece = 0;
 };
 
-void showValue(const Operation& operation, std::ostream& out) {  // the name RapidCheck looks for
+// RapidCheck looks for this name.
+void showValue(const Operation& operation,  // NOLINT(readability-identifier-naming)
+               std::ostream& out) {
   out << "{" << int{static_cast<uint8_t>(operation.kind)} << ", " << int{operation.which} << ", "
       << int{operation.cut} << ", " << int{operation.piece} << "}";
 }

@@ -17,6 +17,7 @@ constexpr size_t kChunkBytes = size_t{4} << 20;
 // Everything of the configuration that keys and values depend on; floats by their bits.
 std::string describe(const model::ModelConfig& config) {
   std::vector<uint32_t> factors;
+  factors.reserve(config.rope.frequency_factors.size());
   for (const float factor : config.rope.frequency_factors) {
     factors.push_back(std::bit_cast<uint32_t>(factor));
   }

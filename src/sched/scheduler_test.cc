@@ -83,6 +83,7 @@ class Load {
 
 std::vector<Slot> slots_of(const std::vector<PlannedRows>& rows) {
   std::vector<Slot> slots;
+  slots.reserve(rows.size());
   for (const PlannedRows& row : rows) slots.push_back(row.slot);
   return slots;
 }

@@ -168,7 +168,7 @@ TEST_F(EngineTest, a_turn_computes_only_what_is_new) {
     for (TokenId token : {7, 8, 9, turn}) tokens.push_back(token);
   }
   // An edit of the 30th token reuses the 29 before it.
-  tokens[29] = (tokens[29] + 1) % kVocab;
+  tokens[29] = (tokens[29] + 1) % static_cast<TokenId>(kVocab);
   const SequenceId id = engine->submit(request(tokens, 9));
   EXPECT_EQ(run_all()[id], oracle(tokens, 9));
   EXPECT_EQ(stats[id].tokens_cached, 29U);
@@ -219,8 +219,7 @@ std::vector<std::vector<TokenId>> naive_beams(const sim::FakeModel& model,
   };
   const auto finish = [&](const Line& line) {
     done.emplace_back(mean(line), line.tokens);
-    std::stable_sort(done.begin(), done.end(),
-                     [](const auto& a, const auto& b) { return a.first > b.first; });
+    std::ranges::sort(done, [](const auto& a, const auto& b) { return a.first > b.first; });
     if (done.size() > width) done.pop_back();
   };
   for (uint32_t step = 1; !live.empty(); ++step) {
@@ -237,8 +236,7 @@ std::vector<std::vector<TokenId>> naive_beams(const sim::FakeModel& model,
         all.back().tokens.push_back(offer.token);
       }
     }
-    std::stable_sort(all.begin(), all.end(),
-                     [](const Line& a, const Line& b) { return a.sum > b.sum; });
+    std::ranges::sort(all, [](const Line& a, const Line& b) { return a.sum > b.sum; });
     live.clear();
     for (size_t rank = 0; rank < all.size() && live.size() < width; ++rank) {
       if (std::ranges::find(ends, all[rank].tokens.back()) == ends.end()) {
