@@ -161,7 +161,8 @@ double since_ns(std::chrono::steady_clock::time_point start) {
   return since_ns(start);
 }
 
-void write(const BenchHooks& hooks, const std::string& name, uint32_t blocks, std::vector<double> ns) {
+void write(const BenchHooks& hooks, const std::string& name, uint32_t blocks,
+           std::vector<double> ns) {
   const Spread spread = spread_of(std::move(ns));
   boost::json::object line = machine_line("index", name);
   line["blocks"] = blocks;
