@@ -261,20 +261,20 @@ void Engine::finish_rows(const sched::PlannedRows& rows, model::SequenceRows& co
     offer_row(rows.slot, logits);
     return;
   }
-  start_choices(rows.slot);
+  uint32_t undrawn = start_choices(rows.slot);
   const SequenceId id = running.id;
   sample_row(rows.slot, logits);
-  for (uint32_t i = 0; started_choices_ > 0 && i < running_.size(); ++i) {
+  for (uint32_t i = 0; undrawn > 0 && i < running_.size(); ++i) {
     if (!running_[i].used || running_[i].id != id || running_[i].choice == 0) continue;
     sample_row(sched::Slot{i}, logits);
-    --started_choices_;
+    --undrawn;
   }
 }
 
 // The prompt is computed: every further choice begins as a fork of the first and draws its own
-// first token from the same logits.
-void Engine::start_choices(sched::Slot slot) {
-  started_choices_ = 0;
+// first token from the same logits. Returns how many there are.
+uint32_t Engine::start_choices(sched::Slot slot) {
+  uint32_t started = 0;
   while (!scheduler_->forks(slot).empty()) {
     const sched::Slot fork = scheduler_->forks(slot).back();
     scheduler_->fork(slot, fork);
@@ -282,11 +282,12 @@ void Engine::start_choices(sched::Slot slot) {
     Running& running = running_of(fork);
     CHECK(!running.used);
     running = first;
-    running.choice = ++started_choices_;
+    running.choice = ++started;
     running.stats.pairs_computed = 0;
     running.stats.prompt_tokens_computed = 0;
     if (first.digest != nullptr) running.digest = &digests_[sched::index_of(fork)];
   }
+  return started;
 }
 
 // Each row once: a preempted prompt is computed again from its first token.

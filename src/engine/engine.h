@@ -122,7 +122,7 @@ class Engine {
   base::Status check_encoder(const Request& request) const;
   void encode_input(const kv::Lease& lease);
   void note_admission(sched::Slot slot);
-  void start_choices(sched::Slot slot);
+  uint32_t start_choices(sched::Slot slot);
   void sample_row(sched::Slot slot, std::span<const float> logits);
   void retain(sched::Slot slot);
   base::Status check_beams(const Request& request) const;
@@ -156,7 +156,6 @@ class Engine {
   uint64_t pairs_computed_ = 0;
   uint64_t prompt_tokens_computed_ = 0;
   uint64_t steps_ = 0;
-  uint32_t started_choices_ = 0;  // forks whose first token is still to be drawn
 
   // The step being made.
   std::vector<TokenId> batch_tokens_;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <limits>
 #include <utility>
 
 #include "base/check.h"
@@ -207,7 +206,7 @@ std::optional<uint32_t> Cache::claim_table(const SequenceSpec& spec) {
   const uint32_t index = free_tables_.back();
   Table& table = tables_[index];
   CHECK(!table.open);
-  if (options_.mode == CacheMode::kContiguous && !take_run(table, spec.tokens_max)) {
+  if (options_.mode == CacheMode::kContiguous && !take_run(table, run_blocks(spec.tokens_max))) {
     return std::nullopt;
   }
   free_tables_.pop_back();
@@ -226,8 +225,7 @@ std::optional<uint32_t> Cache::claim_table(const SequenceSpec& spec) {
   return index;
 }
 
-bool Cache::take_run(Table& table, uint32_t tokens_max) {
-  const uint32_t count = run_blocks(tokens_max);
+bool Cache::take_run(Table& table, uint32_t count) {
   const std::optional<BlockId> first = pool_.take_run(count);
   if (!first) return false;
   for (uint32_t i = 0; i < count; ++i) push_block(table, 0, BlockId{index_of(*first) + i});

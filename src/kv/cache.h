@@ -270,6 +270,7 @@ class Cache {
   // A walk down the tree. `chain` lies in match_chain_.
   struct Match {
     std::optional<NodeId> root;
+    uint32_t domain_tag = 0;                     // of the root, whether it is there or not
     std::optional<PrefixIndex::Shared> partial;  // child of the last node of the chain
     uint32_t blocks = 0;                         // full blocks in match_chain_
     uint32_t tokens = 0;
@@ -292,13 +293,14 @@ class Cache {
   // cache_match.cc: what is there.
   Match match(const SequenceSpec& spec);
   uint32_t servable(const Match& match) const;
+  std::optional<NodeId> child_of(NodeId parent, std::span<const TokenId> tokens) const;
   bool is_computed(NodeId node) const;
   MatchReport report(const SequenceSpec& spec, const Match& match) const;
   bool diverges(const Match& match) const;
 
   // cache.cc: tables.
   std::optional<uint32_t> claim_table(const SequenceSpec& spec);
-  bool take_run(Table& table, uint32_t tokens_max);
+  bool take_run(Table& table, uint32_t count);
   void adopt_match(Table& table, const Match& match);
   void promise_rest(uint32_t table, std::span<const TokenId> prompt);
   void close(uint32_t table, bool seals_tail);
@@ -331,6 +333,8 @@ class Cache {
   void seal_full_blocks(uint32_t table);
   bool seal_block(uint32_t table, uint32_t block);
   void seal_tail(Table& table);
+  std::optional<NodeId> make_node(std::optional<NodeId> parent, const Digest& digest,
+                                  std::span<const TokenId> tokens);
   std::optional<NodeId> node_for(std::optional<NodeId> parent, std::span<const TokenId> tokens);
   void give_bytes(Table& table, uint32_t block, NodeId node);
   void drop_superseded(NodeId parent, std::span<const TokenId> tokens);

@@ -1,6 +1,5 @@
 // What of a prompt is cached, and why the rest is not.
 #include <algorithm>
-#include <cstring>
 
 #include "base/check.h"
 #include "kv/cache.h"
@@ -20,16 +19,15 @@ Cache::Match Cache::match(const SequenceSpec& spec) {
   Match found;
   if (!shares() || !spec.reads_cache) return found;
   const auto words = words_of(spec.domain, spec.encoder);
-  Digest digest = index_.digest_after(index_.seed(), words);
-  found.root = index_.find(std::nullopt, digest, words);
+  const Digest root = index_.digest_after(index_.seed(), words);
+  found.domain_tag = domain_tag_of(root);
+  found.root = index_.find(std::nullopt, root, words);
   if (!found.root) return found;
 
   const auto limit = static_cast<uint32_t>(spec.prompt.size()) - 1;
   NodeId last = *found.root;
   while ((found.blocks + 1) * block_tokens() <= limit) {
-    const auto tokens = block_of(spec.prompt, found.blocks);
-    digest = index_.digest_after(digest, tokens);
-    const std::optional<NodeId> next = index_.find(last, digest, tokens);
+    const std::optional<NodeId> next = child_of(last, block_of(spec.prompt, found.blocks));
     if (!next || !is_computed(*next)) break;
     match_chain_.push_back(*next);
     ++found.blocks;
@@ -41,6 +39,10 @@ Cache::Match Cache::match(const SequenceSpec& spec) {
   found.tokens_full_group = full + (found.partial ? found.partial->tokens : 0);
   found.tokens = servable(found);
   return found;
+}
+
+std::optional<NodeId> Cache::child_of(NodeId parent, std::span<const TokenId> tokens) const {
+  return index_.find(parent, index_.digest_after(index_.node(parent).digest, tokens), tokens);
 }
 
 // Not only promised, or evicted while the one that had promised it still lives.
@@ -88,16 +90,12 @@ MatchReport Cache::report(const SequenceSpec& spec, const Match& match) const {
     how.missed_for(MissReason::kLastToken) = 1;
     return how;
   }
-  const auto words = words_of(spec.domain, spec.encoder);
-  const Digest root = index_.digest_after(index_.seed(), words);
-  uint32_t tag = 0;
-  std::memcpy(&tag, root.data(), sizeof(tag));
   const NodeId* last = match.blocks > 0 ? &match_chain_[match.blocks - 1] : nullptr;
   uint64_t fingerprint = last != nullptr ? index_.node(*last).fingerprint : 0;
   uint32_t position = known;
   for (uint32_t i = match.blocks; (i + 1) * block_tokens() <= size; ++i) {
     fingerprint = fingerprint_chain(fingerprint, block_of(spec.prompt, i));
-    const SeenTable::Answer answer = seen_.ask(fingerprint, tag);
+    const SeenTable::Answer answer = seen_.ask(fingerprint, match.domain_tag);
     if (answer != SeenTable::Answer::kEvictedHere && answer != SeenTable::Answer::kElsewhere) break;
     const uint32_t end = (i + 1) * block_tokens();
     how.missed_for(answer == SeenTable::Answer::kElsewhere ? MissReason::kDomain
@@ -137,11 +135,8 @@ Probe Cache::probe(const SequenceSpec& spec) {
   }
   if (!found.root || !spec.reads_cache) return result;
   NodeId last = found.blocks > 0 ? match_chain_[found.blocks - 1] : *found.root;
-  Digest digest = index_.node(last).digest;
   for (uint32_t i = found.blocks; (i + 1) * block_tokens() <= spec.prompt.size(); ++i) {
-    const auto tokens = block_of(spec.prompt, i);
-    digest = index_.digest_after(digest, tokens);
-    const std::optional<NodeId> next = index_.find(last, digest, tokens);
+    const std::optional<NodeId> next = child_of(last, block_of(spec.prompt, i));
     if (!next || !index_.node(*next).promised_by) break;
     result.promised = index_.ref(*next);
     result.tokens_promised += block_tokens();

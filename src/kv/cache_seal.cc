@@ -47,6 +47,12 @@ std::optional<NodeId> Cache::node_for(std::optional<NodeId> parent,
   const Digest& above = parent ? index_.node(*parent).digest : index_.seed();
   const Digest digest = index_.digest_after(above, tokens);
   if (const std::optional<NodeId> node = index_.find(parent, digest, tokens)) return node;
+  return make_node(parent, digest, tokens);
+}
+
+// A new node; the one left longest ago makes room for it.
+std::optional<NodeId> Cache::make_node(std::optional<NodeId> parent, const Digest& digest,
+                                       std::span<const TokenId> tokens) {
   while (index_.full()) {
     const std::optional<NodeId> oldest = index_.oldest_idle();
     if (!oldest) return std::nullopt;
@@ -119,7 +125,7 @@ void Cache::promise_rest(uint32_t index, std::span<const TokenId> prompt) {
     const auto tokens = block_of(prompt, i);
     const Digest digest = index_.digest_after(index_.node(parent).digest, tokens);
     if (index_.find(parent, digest, tokens)) return;
-    const std::optional<NodeId> node = node_for(parent, tokens);
+    const std::optional<NodeId> node = make_node(parent, digest, tokens);
     if (!node) return;
     index_.add_reference(*node);
     index_.set_promise(*node, index);

@@ -57,10 +57,7 @@ std::optional<Lease> Cache::fork(const Lease& lease) {
 
 // A contiguous sequence can not share: its copy gets a run of the same length.
 bool Cache::copy_run(const Table& from, Table& to, uint32_t entries) {
-  const auto count = static_cast<uint32_t>(from.groups[0].blocks.size());
-  const std::optional<BlockId> first = pool_.take_run(count);
-  if (!first) return false;
-  for (uint32_t i = 0; i < count; ++i) push_block(to, 0, BlockId{index_of(*first) + i});
+  if (!take_run(to, static_cast<uint32_t>(from.groups[0].blocks.size()))) return false;
   for (uint32_t i = 0; i < entries; ++i) {
     std::copy_n(from.groups[0].pointers[i], pool_.block_bytes(0), to.groups[0].pointers[i]);
   }

@@ -22,6 +22,12 @@ std::array<TokenId, kDomainWords> words_of(const CacheDomain& domain,
   return words;
 }
 
+uint32_t domain_tag_of(const Digest& root) {
+  uint32_t tag = 0;
+  std::memcpy(&tag, root.data(), sizeof(tag));
+  return tag;
+}
+
 // The finaliser of SplitMix64 (Steele et al., OOPSLA 2014) over each token.
 uint64_t fingerprint_chain(uint64_t previous, std::span<const TokenId> tokens) {
   uint64_t hash = previous;

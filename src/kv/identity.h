@@ -38,6 +38,9 @@ constexpr size_t kDomainWords = 16;
 std::array<TokenId, kDomainWords> words_of(const CacheDomain& domain,
                                            std::span<const TokenId> encoder = {});
 
+// The first bytes of a root's digest: tells domains apart in statistics.
+uint32_t domain_tag_of(const Digest& root);
+
 // A 64-bit fingerprint of a chain of tokens that leaves the domain out: for statistics only.
 uint64_t fingerprint_chain(uint64_t previous, std::span<const TokenId> tokens);
 

@@ -99,7 +99,7 @@ NodeId PrefixIndex::insert(std::optional<NodeId> parent, const Digest& digest,
   bucket = index_of(id);
   idle_.push_back(node);
   if (!parent) {
-    std::memcpy(&node.domain_tag, digest.data(), sizeof(node.domain_tag));
+    node.domain_tag = domain_tag_of(digest);
     return id;
   }
   Node& above = at(*parent);

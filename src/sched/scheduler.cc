@@ -342,11 +342,11 @@ void Scheduler::stop_waiting(Sequence& sequence) {
 void Scheduler::complete(const PlannedRows& rows) {
   // Steps that mostly decode say nothing about how long a prompt takes.
   const uint32_t prompt_rows = limits_.prefill_chunk - prefill_left_;
-  if (prompt_rows > 0 && 2 * prompt_rows >= rows_planned_) {
+  if (rows_planned_ > 0 && 2 * prompt_rows >= rows_planned_) {
     const double us = static_cast<double>(clock_.now_us() - now_us_) / rows_planned_;
     row_us_ = row_us_ == 0.0 ? us : row_us_ + kSpeedSmoothing * (us - row_us_);
   }
-  prefill_left_ = limits_.prefill_chunk;  // once a step
+  rows_planned_ = 0;  // once a step
   Sequence& sequence = sequence_of(rows.slot);
   CHECK(sequence.computed == rows.first_position);
   CHECK(sequence.reservation);
