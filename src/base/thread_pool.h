@@ -44,6 +44,19 @@ class ThreadPool {
         &task);
   }
 
+  // Hands out [0, count) in ranges of at most `chunk` items to whoever is free, so that threads end
+  // together even where one was held up. Calls task(thread_index, Range) any number of times on
+  // each thread. Requires: chunk >= 1.
+  template <typename Task>
+  void for_chunks(size_t count, size_t chunk, const Task& task) {
+    std::atomic<size_t> next{0};
+    run([&](size_t index) {
+      for (size_t begin = next.fetch_add(chunk); begin < count; begin = next.fetch_add(chunk)) {
+        task(index, Range{begin, begin + chunk < count ? begin + chunk : count});
+      }
+    });
+  }
+
   // Splits [0, count) evenly; calls task(thread_index, Range) where the range is not empty.
   template <typename Task>
   void for_ranges(size_t count, const Task& task) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <tuple>
 #include <utility>
 
@@ -71,8 +70,6 @@ void Transformer::embed(const Batch& batch) {
     const auto token = static_cast<size_t>(batch.tokens[row]);
     CHECK(token < config_.vocab_size);
     quant::unpack_row(weights_.token_embedding, token, workspace_.residual.row(row));
-  });
-  for_rows(batch.tokens.size(), [&](size_t row) {
     const SequenceRows& sequence = batch.sequences[sequence_of_row_[row]];
     const auto offset = static_cast<uint32_t>(row - sequence.first_row);
     rope_.angles_at(sequence.first_position + offset, workspace_.rope_cos.row(row),
@@ -80,37 +77,41 @@ void Transformer::embed(const Batch& batch) {
   });
 }
 
-// residual += attention(norm(residual))
+// projected = attention(norm(residual)), after the residual has taken in what the layer before left
+// in `projected`.
 void Transformer::attention_block(const LayerWeights& layer, uint32_t layer_index,
                                   const Batch& batch) {
   const size_t rows = batch.tokens.size();
   Workspace& w = workspace_;
-  const base::Span2D<float> normed = w.normed.rows_from(0, rows);
-
-  normalize(w.residual.rows_from(0, rows), layer.attention_norm, normed);
-  linear(normed, std::array{Product{&layer.query, w.queries.rows_from(0, rows)},
-                            Product{&layer.key, w.keys.rows_from(0, rows)},
-                            Product{&layer.value, w.values.rows_from(0, rows)}});
+  linear(w.normed.rows_from(0, rows),
+         std::array{Product{&layer.query, w.queries.rows_from(0, rows)},
+                    Product{&layer.key, w.keys.rows_from(0, rows)},
+                    Product{&layer.value, w.values.rows_from(0, rows)}},
+         [&](size_t row) {
+           if (layer_index > 0) kernels_.add(w.residual.row(row), w.projected.row(row));
+           normalize(w.residual.row(row), layer.attention_norm, w.normed.row(row));
+         });
   rotate_and_store(batch, layer_index);
   attend(batch, layer_index);
   linear(w.attended.rows_from(0, rows),
-         std::array{Product{&layer.attention_output, w.projected.rows_from(0, rows)}});
-  for_rows(rows, [&](size_t row) { kernels_.add(w.residual.row(row), w.projected.row(row)); });
+         std::array{Product{&layer.attention_output, w.projected.rows_from(0, rows)}},
+         [](size_t) {});
 }
 
-// residual += down(silu(gate(n)) * up(n)) with n = norm(residual)
+// projected = down(silu(gate(n)) * up(n)) with n = norm(residual), after the residual has taken in
+// the attention.
 void Transformer::feed_forward_block(const LayerWeights& layer, size_t rows) {
   Workspace& w = workspace_;
-  const base::Span2D<float> normed = w.normed.rows_from(0, rows);
-
-  normalize(w.residual.rows_from(0, rows), layer.feed_forward_norm, normed);
-  linear(normed, std::array{Product{&layer.gate, w.gate.rows_from(0, rows)},
-                            Product{&layer.up, w.up.rows_from(0, rows)}});
-  for_rows(rows,
-           [&](size_t row) { kernels_.silu_mul(w.gate.row(row), w.up.row(row), w.gate.row(row)); });
+  linear(w.normed.rows_from(0, rows),
+         std::array{Product{&layer.gate, w.gate.rows_from(0, rows)},
+                    Product{&layer.up, w.up.rows_from(0, rows)}},
+         [&](size_t row) {
+           kernels_.add(w.residual.row(row), w.projected.row(row));
+           normalize(w.residual.row(row), layer.feed_forward_norm, w.normed.row(row));
+         });
   linear(w.gate.rows_from(0, rows),
-         std::array{Product{&layer.down, w.projected.rows_from(0, rows)}});
-  for_rows(rows, [&](size_t row) { kernels_.add(w.residual.row(row), w.projected.row(row)); });
+         std::array{Product{&layer.down, w.projected.rows_from(0, rows)}},
+         [&](size_t row) { kernels_.silu_mul(w.gate.row(row), w.up.row(row), w.gate.row(row)); });
 }
 
 // logits = output(norm(residual)), for the wanted rows only
@@ -118,12 +119,13 @@ void Transformer::output_logits(const Batch& batch, base::Span2D<float> logits) 
   const size_t count = batch.logit_rows.size();
   CHECK(logits.rows == count);
   CHECK(logits.columns == config_.vocab_size);
-  const base::Span2D<float> input = workspace_.logits_in.rows_from(0, count);
-  for_rows(count, [&](size_t i) {
-    kernels_.rms_norm(workspace_.residual.row(batch.logit_rows[i]), weights_.output_norm,
-                      config_.rms_epsilon, input.row(i));
-  });
-  linear(input, std::array{Product{&weights_.output, logits}});
+  Workspace& w = workspace_;
+  linear(w.logits_in.rows_from(0, count), std::array{Product{&weights_.output, logits}},
+         [&](size_t i) {
+           const size_t row = batch.logit_rows[i];
+           kernels_.add(w.residual.row(row), w.projected.row(row));
+           normalize(w.residual.row(row), weights_.output_norm, w.logits_in.row(i));
+         });
 }
 
 // Turns queries and keys by their position, then writes keys and values to the cache. From here on
@@ -199,24 +201,20 @@ void Transformer::attend(const Batch& batch, uint32_t layer_index) {
                      .out = workspace_.attended.row(row).data() + column,
                      .scale = config_.attention_scale});
   };
-  std::atomic<size_t> next{0};
-  pool_.run([&](size_t) {
-    for (size_t i = next.fetch_add(1); i < attention_items_.size(); i = next.fetch_add(1)) {
-      run_item(attention_items_[i]);
-    }
-  });
+  pool_.for_chunks(attention_items_.size(), 1,
+                   [&](size_t, base::Range range) { run_item(attention_items_[range.begin]); });
 }
 
-void Transformer::normalize(base::Span2D<const float> input, std::span<const float> weight,
-                            base::Span2D<float> output) {
-  for_rows(input.rows, [&](size_t row) {
-    kernels_.rms_norm(input.row(row), weight, config_.rms_epsilon, output.row(row));
-  });
+void Transformer::normalize(std::span<const float> input, std::span<const float> weight,
+                            std::span<float> output) {
+  kernels_.rms_norm(input, weight, config_.rms_epsilon, output);
 }
 
-// Several products of one input in one parallel stage: the panels of all their matrices, counted
-// through, are shared out evenly.
-void Transformer::linear(base::Span2D<float> input, std::span<const Product> products) {
+// Several products of one input in two parallel stages: prepare(row) completes the input's rows,
+// then the panels of all matrices, counted through, are shared out in pieces.
+template <typename Prepare>
+void Transformer::linear(base::Span2D<float> input, std::span<const Product> products,
+                         const Prepare& prepare) {
   size_t panels = 0;
   bool quantize = false;
   for (const Product& product : products) {
@@ -227,10 +225,11 @@ void Transformer::linear(base::Span2D<float> input, std::span<const Product> pro
   quant::QuantizedRows quantized = workspace_.quantized;
   quantized.rows = input.rows;
   quantized.columns = input.columns;
-  if (quantize) {
-    for_rows(input.rows, [&](size_t row) { kernels_.quantize(input, row, row + 1, quantized); });
-  }
-  pool_.for_ranges(panels, [&](size_t, base::Range range) {
+  for_rows(input.rows, [&](size_t row) {
+    prepare(row);
+    if (quantize) kernels_.quantize(input, row, row + 1, quantized);
+  });
+  pool_.for_chunks(panels, panels_at_once(panels), [&](size_t, base::Range range) {
     size_t first = 0;  // of the current product, among all panels
     for (const Product& product : products) {
       const quant::PackedMatrix& weight = product.layer->weight;
@@ -252,6 +251,12 @@ void Transformer::linear(base::Span2D<float> input, std::span<const Product> pro
     for_rows(input.rows,
              [&](size_t row) { kernels_.add(product.output.row(row), product.layer->bias); });
   }
+}
+
+// Pieces of a stage's panels: several for each thread, and still long enough to stream.
+size_t Transformer::panels_at_once(size_t panels) const {
+  constexpr size_t kPiecesPerThread = 4;
+  return std::max<size_t>(1, panels / (kPiecesPerThread * pool_.threads()));
 }
 
 // work(row) for every row; one row is not worth waking anybody for.

@@ -61,9 +61,11 @@ class Transformer final : public Model {
 
   void rotate_and_store(const Batch& batch, uint32_t layer_index);
   void attend(const Batch& batch, uint32_t layer_index);
-  void linear(base::Span2D<float> input, std::span<const Product> products);
-  void normalize(base::Span2D<const float> input, std::span<const float> weight,
-                 base::Span2D<float> output);
+  template <typename Prepare>
+  void linear(base::Span2D<float> input, std::span<const Product> products, const Prepare& prepare);
+  void normalize(std::span<const float> input, std::span<const float> weight,
+                 std::span<float> output);
+  size_t panels_at_once(size_t panels) const;
   template <typename Work>
   void for_rows(size_t rows, const Work& work);
 
