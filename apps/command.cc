@@ -33,7 +33,7 @@ void add_engine_flags(CLI::App& command, api::EngineFlags& flags) {
   command.add_option("-m,--model", flags.model, "GGUF file")->capture_default_str();
   command.add_option("--kv", flags.kv, "KV cache: none, contiguous or paged")
       ->capture_default_str();
-  command.add_option("--kv-dtype", flags.kv_dtype, "keys and values: bf16 or f32")
+  command.add_option("--kv-dtype", flags.kv_dtype, "keys and values: bf16, f32 or int8")
       ->capture_default_str();
   command.add_option(
       "--kv-memory", flags.kv_memory,
@@ -47,7 +47,8 @@ void add_engine_flags(CLI::App& command, api::EngineFlags& flags) {
   command.add_option("--weights", flags.weights, "native, or f32: everything in full precision")
       ->capture_default_str();
   command.add_option("--threads", flags.threads, "compute threads (default: all processors)");
-  command.add_option("--isa", flags.isa, "auto, reference, avx2 or avx512")->capture_default_str();
+  command.add_option("--isa", flags.isa, "auto, reference, avx2, avx512 or avx512bf16")
+      ->capture_default_str();
   command.add_option("--max-sequences", flags.max_sequences, "sequences that run at once")
       ->capture_default_str();
   command.add_option("--context", flags.context,

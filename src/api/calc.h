@@ -103,8 +103,8 @@ struct CalcReport {
   std::optional<uint64_t> total_bytes;
 };
 
-// For a file and bf16 or f32, `kvasir run --context TOKENS` takes the same number of weight, KV
-// and activation bytes, as long as one full context fits its default --kv-memory.
+// For a file and a dtype the engine has, `kvasir run --context TOKENS` takes the same number of
+// weight, KV and activation bytes, as long as one full context fits its default --kv-memory.
 // Error: a value out of range, an unknown preset, an unreadable file.
 base::Result<CalcReport> calculate(const CalcRequest& request);
 

@@ -82,15 +82,23 @@ TEST(Calc, blocks_are_aligned_to_64_bytes) {
 }
 
 TEST(Calc, agrees_with_the_layout_of_the_pool) {
-  for (const uint32_t block_tokens : {16u, 32u}) {
-    const kv::BlockLayout layout(
-        {.layers = 5, .kv_heads = 3, .head_dim = 48, .dtype = quant::KvDtype::kBF16}, block_tokens);
-    const CalcReport report = report_of({.shape = KvShape{5, 3, 48},
-                                         .dtype = CalcDtype::kBF16,
-                                         .tokens = 100,
-                                         .block_tokens = block_tokens});
-    EXPECT_EQ(report.kv.per_token, layout.payload_bytes_per_token());
-    EXPECT_EQ(report.kv.total, layout.blocks_for(100) * layout.block_bytes());
+  constexpr std::pair<quant::KvDtype, CalcDtype> kDtypes[] = {
+      {quant::KvDtype::kF32, CalcDtype::kF32},
+      {quant::KvDtype::kBF16, CalcDtype::kBF16},
+      {quant::KvDtype::kInt8, CalcDtype::kInt8}};
+  for (const auto& [kv_dtype, dtype] : kDtypes) {
+    for (const uint32_t block_tokens : {16u, 32u}) {
+      const kv::BlockLayout layout({.layers = 5, .kv_heads = 3, .head_dim = 48, .dtype = kv_dtype},
+                                   block_tokens);
+      const CalcReport report = report_of({.shape = KvShape{5, 3, 48},
+                                           .dtype = dtype,
+                                           .tokens = 100,
+                                           .block_tokens = block_tokens});
+      EXPECT_EQ(report.kv.per_token, layout.bytes_per_token());
+      EXPECT_EQ(report.kv.payload, 100 * layout.payload_bytes_per_token());
+      EXPECT_EQ(report.kv.scales, 100 * layout.scale_bytes_per_token());
+      EXPECT_EQ(report.kv.total, layout.blocks_for(100) * layout.block_bytes());
+    }
   }
 }
 

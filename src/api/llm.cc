@@ -146,7 +146,7 @@ MemoryUse Llm::memory_use() const {
 }
 
 uint64_t Llm::bytes_per_token() const {
-  return kv::BlockLayout(plan_.cache.groups[0], plan_.cache.block_tokens).payload_bytes_per_token();
+  return kv::BlockLayout(plan_.cache.groups[0], plan_.cache.block_tokens).bytes_per_token();
 }
 
 std::string_view end_reason_name(EndReason reason) {

@@ -56,7 +56,7 @@ base::Status parse_cache_flags(const EngineFlags& flags, EngineOptions& options)
   const auto dtype = quant::parse_kv_dtype(flags.kv_dtype);
   if (!dtype) {
     return base::bad_input(
-        fmt::format("--kv-dtype {}: not supported; use bf16 or f32", flags.kv_dtype));
+        fmt::format("--kv-dtype {}: not supported; use bf16, f32 or int8", flags.kv_dtype));
   }
   if (flags.block_tokens != 16 && flags.block_tokens != 32) {
     return base::bad_input(fmt::format("--block-tokens {}: use 16 or 32", flags.block_tokens));

@@ -99,10 +99,20 @@ TEST(ParseOptions, every_flag_arrives) {
   EXPECT_EQ(options->context, 77u);
 }
 
+TEST(ParseOptions, every_kv_dtype_has_a_name) {
+  for (const quant::KvDtype dtype :
+       {quant::KvDtype::kF32, quant::KvDtype::kBF16, quant::KvDtype::kInt8}) {
+    const auto options = parse_options({.kv_dtype = std::string(quant::kv_dtype_name(dtype))});
+    ASSERT_TRUE(options.has_value());
+    EXPECT_EQ(options->kv_dtype, dtype);
+  }
+}
+
 TEST(ParseOptions, a_bad_flag_is_refused_by_name) {
   const std::pair<EngineFlags, const char*> cases[] = {
       {{.kv = "paged2"}, "--kv paged2"},
       {{.kv_dtype = "f16"}, "--kv-dtype f16"},
+      {{.kv_dtype = "int3"}, "--kv-dtype int3"},
       {{.kv_memory = "lots"}, "--kv-memory lots"},
       {{.block_tokens = 0}, "--block-tokens 0"},
       {{.block_tokens = 64}, "--block-tokens 64"},

@@ -12,6 +12,10 @@
 
 #include "kernels/linear.inc"
 
+#include "kernels/attention_tiles.inc"
+
+#include "kernels/attention_bf16_fma.inc"
+
 #include "kernels/attention.inc"
 
 #include "kernels/table.inc"

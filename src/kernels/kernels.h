@@ -31,7 +31,7 @@
 
 namespace kvasir::kernels {
 
-enum class Isa : uint8_t { kReference, kAvx2, kAvx512 };
+enum class Isa : uint8_t { kReference, kAvx2, kAvx512, kAvx512Bf16 };
 
 // Panels [begin, end) of a packed matrix: output features 32 * begin .. 32 * end - 1.
 struct PanelRange {
@@ -45,6 +45,7 @@ struct PanelRange {
 //   visible keys are 0..p. For each span of 512 positions, ascending, (m, l, o) = (-inf, 0, 0);
 //   for each step of 32 keys inside the span that has a visible key:
 //     s[j] = dot(q, k[j]) * scale                     masked keys: excluded from max, p = 0
+//                                                     kInt8: another s, see below
 //     m'   = max(m, s[0..31]);  a = exp(m - m')
 //     p[j] = exp(s[j] - m')                           kBF16: rounded to bf16
 //     l    = fma(l, a, sum of p[0..31])               lanes: p[j] + p[j+16], then fold 8, 4, 2, 1
@@ -55,8 +56,14 @@ struct PanelRange {
 // kBF16: q is rounded to bf16 first. Order inside dot: kF32 ascending; kBF16 pairs ascending, in
 // each pair the odd element before the even one. Order of keys in o: the same rule over keys.
 // The accumulator of a dot starts at 0 and takes one fma per element.
+// kInt8: q becomes codes and a scale first, as a key does (quant/kv_tile.h); its scale is divided
+// by
+//   quant::key_mix_gain; and
+//     isum = sum of q_code[d] * k_code[d]             exactly, in int32
+//     s[j] = (float)isum * ((q_scale * scale) * k_scale[j])
+//     o[d] = fma(p[j] * v_scale[j], (float)v_code[j][d], o[d])  keys ascending; l sums the p[j]
 // Masked keys are left out of o, not added with weight zero, so the bytes of later slots (another
-// row's keys, or whatever lies there) can not change a bit, not even the sign of a zero.
+// row's keys and scales, or whatever lies there) can not change a bit, not even the sign of a zero.
 // Online softmax: Milakov & Gimelshein, arXiv:1805.02867; tiling: Dao et al., arXiv:2205.14135.
 struct AttentionArgs {
   quant::KvTileShape tile;
@@ -133,13 +140,13 @@ struct KernelTable {
   void (*exp)(std::span<const float> x, std::span<float> out);
 };
 
-std::string_view isa_name(Isa isa);  // "reference", "avx2", "avx512"
+std::string_view isa_name(Isa isa);  // "reference", "avx2", "avx512", "avx512bf16"
 std::optional<Isa> parse_isa(std::string_view name);
 // The instruction sets this processor runs, slowest first; the reference always.
 std::vector<Isa> supported_isas();
 // nullptr: not supported on this processor or not in this build.
 const KernelTable* find_kernels(Isa isa);
-// The fastest supported one.
+// The fastest supported one: the last, unless this processor's bf16 dots are slower than its fmas.
 const KernelTable& best_kernels();
 
 }  // namespace kvasir::kernels

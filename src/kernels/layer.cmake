@@ -3,12 +3,14 @@
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set_source_files_properties(${dir}/isa_avx2.cc PROPERTIES COMPILE_OPTIONS
                               "-O3;-mavx2;-mfma;-mf16c")
-  set_source_files_properties(${dir}/isa_avx512.cc PROPERTIES COMPILE_OPTIONS
-    "-O3;-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vnni")
+  set(avx512 "-O3;-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vnni")
+  set_source_files_properties(${dir}/isa_avx512.cc PROPERTIES COMPILE_OPTIONS "${avx512}")
+  set_source_files_properties(${dir}/isa_avx512bf16.cc PROPERTIES COMPILE_OPTIONS
+                              "${avx512};-mavx512bf16")
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # A false alarm of g++ 12 inside its own AVX-512 header (GCC bug 105593).
-    set_property(SOURCE ${dir}/isa_avx512.cc APPEND PROPERTY COMPILE_OPTIONS
-                 "-Wno-uninitialized;-Wno-maybe-uninitialized")
+    set_property(SOURCE ${dir}/isa_avx512.cc ${dir}/isa_avx512bf16.cc APPEND
+                 PROPERTY COMPILE_OPTIONS "-Wno-uninitialized;-Wno-maybe-uninitialized")
   endif()
   add_test(NAME kernels.isa_symbols
            COMMAND ${CMAKE_SOURCE_DIR}/scripts/check_isa_symbols $<TARGET_FILE:kvasir_kernels>)

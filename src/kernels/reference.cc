@@ -96,18 +96,18 @@ void add(std::span<float> x, std::span<const float> y) {
   for (size_t i = 0; i < x.size(); ++i) x[i] += y[i];
 }
 
-// Half a group: 16 columns.
-void quantize_half(const float* x, int8_t* codes, float& scale, int32_t& code_sum) {
+// Half a group, or a query of attention.
+void quantize_part(std::span<const float> x, int8_t* codes, float& scale, int32_t& code_sum) {
   // Magnitudes compare like their bits; a NaN is above infinity, so it spoils the scale.
   uint32_t bits_max = 0;
-  for (size_t i = 0; i < 16; ++i) {
-    bits_max = std::max(bits_max, std::bit_cast<uint32_t>(x[i]) & 0x7fffffffu);
+  for (const float value : x) {
+    bits_max = std::max(bits_max, std::bit_cast<uint32_t>(value) & 0x7fffffffu);
   }
   const auto amax = std::bit_cast<float>(bits_max);
   scale = amax / 127.0F;
   const float inverse = amax == 0.0F ? 0.0F : 127.0F / amax;
   code_sum = 0;
-  for (size_t i = 0; i < 16; ++i) {
+  for (size_t i = 0; i < x.size(); ++i) {
     const float value = greater(x[i] * inverse, -127.0F);  // NaN gives -127
     const float clamped = value < 127.0F ? value : 127.0F;
     codes[i] = static_cast<int8_t>(std::nearbyint(clamped));
@@ -127,7 +127,7 @@ void quantize(base::Span2D<const float> x, size_t first, size_t last,
   for (size_t row = first; row < last; ++row) {
     for (size_t h = 0; h < out.halves(); ++h) {
       const size_t at = row * out.halves() + h;
-      quantize_half(x.data + row * x.stride + 16 * h, out.codes + row * out.columns + 16 * h,
+      quantize_part({x.data + row * x.stride + 16 * h, 16}, out.codes + row * out.columns + 16 * h,
                     out.scales[at], out.code_sums[at]);
     }
     for (size_t g = 0; g < out.groups(); ++g) {
@@ -220,114 +220,6 @@ void linear_f32(const quant::PackedMatrix& w, base::Span2D<const float> x, Panel
   }
 }
 
-// Which element of a pair (2i, 2i + 1) is taken first, as an index order over all elements.
-size_t in_order(const quant::KvTileShape& tile, size_t index) {
-  return tile.dtype == quant::KvDtype::kBF16 ? index ^ 1 : index;
-}
-
-// State of online softmax: the maximum, the sum of exps and the weighted sum of values.
-struct Partial {
-  float m = -kInfinity;
-  float l = 0.0F;
-  HeadRow o{};
-};
-
-const std::byte* block_of(const AttentionArgs& args, size_t key) {
-  return args.blocks[key / args.tile.block_tokens];
-}
-
-float score(const AttentionArgs& args, const HeadRow& query, size_t key) {
-  HeadRow k;
-  quant::load_key(args.tile, block_of(args, key) + args.key_offset,
-                  static_cast<uint32_t>(key % args.tile.block_tokens),
-                  {k.data(), args.tile.head_dim});
-  float dot = 0.0F;
-  for (size_t i = 0; i < args.tile.head_dim; ++i) {
-    const size_t d = in_order(args.tile, i);
-    dot = std::fma(query[d], k[d], dot);
-  }
-  return dot * args.scale;
-}
-
-// Takes keys [first, first + visible), 1 <= visible <= 32, into the partial.
-void attend_step(const AttentionArgs& args, const HeadRow& query, size_t first, size_t visible,
-                 Partial& part) {
-  std::array<float, kAttentionStepKeys> s;
-  s.fill(-kInfinity);
-  for (size_t j = 0; j < visible; ++j) s[j] = score(args, query, first + j);
-
-  Lanes highest;
-  for (size_t j = 0; j < 16; ++j) highest[j] = greater(s[j], s[j + 16]);
-  const float m = greater(part.m, fold_max(highest));
-  const float a = exp_one(part.m - m);
-
-  std::array<float, kAttentionStepKeys> p{};
-  for (size_t j = 0; j < visible; ++j) {
-    p[j] = exp_one(s[j] - m);
-    if (args.tile.dtype == quant::KvDtype::kBF16) p[j] = quant::round_to_bf16(p[j]);
-  }
-  Lanes sums;
-  for (size_t j = 0; j < 16; ++j) sums[j] = p[j] + p[j + 16];
-  part.l = std::fma(part.l, a, fold_sum(sums));
-  part.m = m;
-
-  for (float& o : part.o) o *= a;
-  for (size_t i = 0; i < kAttentionStepKeys; ++i) {
-    const size_t j = in_order(args.tile, i);
-    if (j >= visible) continue;
-    HeadRow v;
-    quant::load_value(args.tile, block_of(args, first + j) + args.value_offset,
-                      static_cast<uint32_t>((first + j) % args.tile.block_tokens),
-                      {v.data(), args.tile.head_dim});
-    for (size_t d = 0; d < args.tile.head_dim; ++d) part.o[d] = std::fma(p[j], v[d], part.o[d]);
-  }
-}
-
-void merge(Partial& total, const Partial& span) {
-  const float m = greater(total.m, span.m);
-  const float e1 = exp_one(total.m - m);
-  const float e2 = exp_one(span.m - m);
-  total.m = m;
-  total.l = std::fma(span.l, e2, total.l * e1);
-  for (size_t d = 0; d < total.o.size(); ++d) {
-    total.o[d] = std::fma(span.o[d], e2, total.o[d] * e1);
-  }
-}
-
-void attend_row(const AttentionArgs& args, const float* query, size_t keys, float* out) {
-  HeadRow q{};
-  std::copy_n(query, args.tile.head_dim, q.begin());
-  if (args.tile.dtype == quant::KvDtype::kBF16) {
-    std::transform(q.begin(), q.end(), q.begin(), quant::round_to_bf16);
-  }
-  Partial total;
-  for (size_t begin = 0; begin < keys; begin += kAttentionSpanKeys) {
-    Partial span;
-    const size_t end = std::min<size_t>(keys, begin + kAttentionSpanKeys);
-    for (size_t first = begin; first < end; first += kAttentionStepKeys) {
-      attend_step(args, q, first, std::min<size_t>(kAttentionStepKeys, end - first), span);
-    }
-    if (begin == 0) {
-      total = span;
-    } else {
-      merge(total, span);
-    }
-  }
-  const float r = 1.0F / total.l;
-  for (size_t d = 0; d < args.tile.head_dim; ++d) out[d] = total.o[d] * r;
-}
-
-void attend(const AttentionArgs& args) {
-  CHECK(args.tile.head_dim % 16 == 0 && args.tile.head_dim <= kMaxHeadDim);
-  CHECK(args.tile.block_tokens == 16 || args.tile.block_tokens == 32);
-  for (size_t token = 0; token < args.tokens; ++token) {
-    for (size_t head = 0; head < args.heads; ++head) {
-      const size_t at = token * args.token_stride + head * args.tile.head_dim;
-      attend_row(args, args.queries + at, args.first_position + token + 1, args.out + at);
-    }
-  }
-}
-
 // The largest number, NaNs passed over; -infinity if there is none.
 float max_of(std::span<const float> x) {
   Lanes highest;
@@ -356,6 +248,8 @@ SoftmaxStats softmax_stats(std::span<const float> logits) {
 
 }  // namespace
 }  // namespace kvasir::kernels
+
+#include "kernels/reference_attention.inc"
 
 #include "kernels/table.inc"
 

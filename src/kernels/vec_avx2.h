@@ -162,6 +162,11 @@ KVASIR_LANES Vec load_bf16(const std::byte* p) {
 KVASIR_LANES Vec load_f32(const std::byte* p) {
   return {_mm256_castsi256_ps(load_256(p)), _mm256_castsi256_ps(load_256(p + 32))};
 }
+KVASIR_LANES Vec load_int8(const std::byte* p) {
+  const __m128i codes = load_128(p);
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)),
+          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(codes, codes)))};
+}
 
 // The elements of 16 bf16 pairs.
 KVASIR_LANES Vec load_even_bf16(const std::byte* p) {

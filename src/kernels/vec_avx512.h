@@ -135,6 +135,10 @@ KVASIR_LANES Vec load_bf16(const std::byte* p) {
 KVASIR_LANES Vec load_f32(const std::byte* p) {
   return _mm512_loadu_ps(p);
 }
+KVASIR_LANES Vec load_int8(const std::byte* p) {
+  const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes));
+}
 
 // The elements of 16 bf16 pairs.
 KVASIR_LANES Vec load_even_bf16(const std::byte* p) {

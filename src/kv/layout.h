@@ -60,12 +60,19 @@ class BlockLayout {
 
   // 2 x layers x kv_heads x head_dim x bytes per element: the textbook formula.
   uint64_t payload_bytes_per_token() const {
-    return uint64_t{2} * group_.layers * group_.kv_heads * group_.head_dim *
-           quant::kv_element_bytes(group_.dtype);
+    return rows_per_token() * group_.head_dim * quant::kv_element_bytes(group_.dtype);
   }
+  // Of the dtypes that have them; not in the formula.
+  uint64_t scale_bytes_per_token() const {
+    return rows_per_token() * quant::kv_scale_bytes(group_.dtype);
+  }
+  uint64_t bytes_per_token() const { return payload_bytes_per_token() + scale_bytes_per_token(); }
   uint64_t blocks_for(uint64_t tokens) const { return base::div_ceil(tokens, block_tokens()); }
 
  private:
+  // A key and a value for each head of each layer.
+  uint64_t rows_per_token() const { return uint64_t{2} * group_.layers * group_.kv_heads; }
+
   GroupShape group_;
   quant::KvTileShape tile_;
   size_t block_bytes_ = 0;

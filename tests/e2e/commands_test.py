@@ -231,6 +231,7 @@ class CalcTest(KvasirTest):
                 (MODEL, ("--context", "100"), ("--tokens", "100")),
                 (TINY, (), ()),
                 (TINY, ("--kv-dtype", "f32"), ("--dtype", "f32")),
+                (TINY, ("--kv-dtype", "int8"), ("--dtype", "int8")),
                 (TINY, ("--block-tokens", "16", "--weights", "f32"),
                  ("--block-tokens", "16", "--weights", "f32")),
                 (TINY, ("--prefill-chunk", "all"), ("--prefill-chunk", "all")),

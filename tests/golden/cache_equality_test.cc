@@ -184,7 +184,9 @@ INSTANTIATE_TEST_SUITE_P(Models, CacheEquality,
                          testing::Values(Case{"q4_1_bf16", "llama-q4_1.gguf", "bf16"},
                                          Case{"q8_0_bf16", "llama256-q8_0.gguf", "bf16"},
                                          Case{"f16_f32", "llama-f16.gguf", "f32"},
-                                         Case{"smollm2", nullptr, "bf16"}),
+                                         Case{"q4_1_int8", "llama-q4_1.gguf", "int8"},
+                                         Case{"smollm2", nullptr, "bf16"},
+                                         Case{"smollm2_int8", nullptr, "int8"}),
                          [](const auto& param) { return std::string(param.param.name); });
 
 }  // namespace

@@ -126,7 +126,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"llama-q5_0", "f32", "native"}, Case{"llama-q5_1", "bf16", "native"},
                     Case{"llama256-q8_0", "bf16", "native"}, Case{"llama-f16", "bf16", "native"},
                     Case{"llama-bf16", "bf16", "native"},
-                    Case{"llama-mha-untied", "bf16", "native"}, Case{"llama31", "f32", "f32"}),
+                    Case{"llama-mha-untied", "bf16", "native"}, Case{"llama31", "f32", "f32"},
+                    Case{"llama-q4_1", "int8", "native"}, Case{"llama256-q8_0", "int8", "native"}),
     [](const auto& param) {
       std::string name =
           std::string(param.param.model) + "_" + param.param.kv_dtype + "_" + param.param.weights;

@@ -1,0 +1,19 @@
+// Whether a processor's dot product of bf16 pairs computes what kernels.h defines. Manuals describe
+// the instruction in the same words, but not every maker's rounds the sum between the two products
+// or flushes denormals in the same way, so its bits are compared before it is used.
+//
+// Thread: any. Allocates: never.
+#pragma once
+
+#include <cstdint>
+
+namespace kvasir::kernels {
+
+// sums[i] += a[2i + 1] * b[2i + 1], then sums[i] += a[2i] * b[2i], for 16 pairs of bf16.
+using PairDots = void (*)(const uint16_t* a, const uint16_t* b, float* sums);
+
+// Each addition is a fused multiply-add in base::ScopedFpEnv, for some thousand pairs: ordinary
+// numbers, cancelling sums, the edges of overflow and of denormals, denormals and zeros.
+bool is_exact_dot(PairDots dots);
+
+}  // namespace kvasir::kernels
