@@ -26,8 +26,8 @@ COLUMNS_MAX = 100
 BLOB_BYTES_MAX = 1 << 20
 
 # From the root; the folders that .gitignore names.
-SKIPPED_FOLDERS = re.compile(r"\.git|\.cache|build[^/]*|models|rust/[^/]+/target|"
-                             r"(.*/)?(__pycache__|\.\w+_cache)")
+SKIPPED_FOLDERS = re.compile(r"\.git|build[^/]*|models|rust/[^/]+/target|"
+                             r"(.*/)?(__pycache__|\.cache|\.\w+_cache)")
 CODE_FOLDERS = ("src", "apps", "tests", "scripts", "cmake", "rust", "bench", ".ci")
 CPP = (".cc", ".h", ".inc")
 MEASURED = (".cc", ".h", ".py", ".rs")

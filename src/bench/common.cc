@@ -45,7 +45,11 @@ std::vector<Workload> workloads() {
       {"contract", "questions about one long document (--tokens of it, --repeat questions)",
        bench_contract},
       {"index", "match, insert and evict by size of the cache (--tokens blocks, --repeat rounds)",
-       bench_index}};
+       bench_index},
+      {"kernels", "limits of this machine and what the kernels reach of them (--threads, --isa)",
+       bench_kernels},
+      {"slope", "how the cost of a token grows with the context before it (--tokens, --generate)",
+       bench_slope}};
 }
 
 std::vector<TokenId> prompt_tokens(const api::Llm& llm, uint64_t stream, uint32_t count) {

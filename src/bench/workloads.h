@@ -51,6 +51,8 @@ base::Status bench_sharing(const BenchOptions& options, const BenchHooks& hooks)
 base::Status bench_turns(const BenchOptions& options, const BenchHooks& hooks);
 base::Status bench_contract(const BenchOptions& options, const BenchHooks& hooks);
 base::Status bench_index(const BenchOptions& options, const BenchHooks& hooks);
+base::Status bench_kernels(const BenchOptions& options, const BenchHooks& hooks);
+base::Status bench_slope(const BenchOptions& options, const BenchHooks& hooks);
 
 // Shared by the workloads.
 
