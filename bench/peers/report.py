@@ -1,0 +1,111 @@
+"""A run's Markdown table and plot, from its JSON lines."""
+
+import pathlib
+import statistics
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
+import plot_bench  # noqa: E402: the project's own plotting, found by the line above
+
+OURS = "kvasir"
+
+
+def best_variants(lines):
+    """{workload: {engine: (rates, settings)}} with each engine's fastest variant by median."""
+    rates, settings = {}, {}
+    for line in lines:
+        key = (line["workload"], line["engine"], line["variant"])
+        rates.setdefault(key, []).extend(line.get("tok_s", []))
+        settings.setdefault(key, {}).update(line.get("settings", {}))
+    best = {}
+    for key, values in rates.items():
+        workload, engine, _ = key
+        engines = best.setdefault(workload, {})
+        if not values:
+            engines.setdefault(engine, None)
+        elif not engines.get(engine) or statistics.median(values) > statistics.median(
+            engines[engine][0]
+        ):
+            engines[engine] = (values, settings[key])
+    return best
+
+
+def ratio_to_best_peer(engines):
+    """Ours over the best peer, by medians; None where one of them is missing."""
+    peers = [statistics.median(e[0]) for name, e in engines.items() if e and name != OURS]
+    if not peers or not engines.get(OURS):
+        return None
+    return statistics.median(engines[OURS][0]) / max(peers)
+
+
+def cell(measured):
+    if not measured:
+        return "failed"
+    rates = measured[0]
+    return f"{statistics.median(rates):,.1f} ({min(rates):,.1f}–{max(rates):,.1f})"
+
+
+def settings_text(settings):
+    return ", ".join(f"{key} {value}" for key, value in sorted(settings.items()))
+
+
+def markdown(head, lines):
+    best = best_variants(lines)
+    names = [engine["engine"] for engine in head["engines"]]
+    text = [
+        f"{head['model']}, {head['threads']} threads, {head['rounds']} rounds, engines in turn, "
+        f"on {head['cpu']['name']} (family {head['cpu']['family']}, model {head['cpu']['model']}), "
+        f"{head['date']}. Tokens per second, median (minimum to maximum).",
+        "",
+        f"| workload | {' | '.join(names)} | ours ÷ best peer |",
+        "|---" * (len(names) + 2) + "|",
+    ]
+    for workload, engines in best.items():
+        ratio = ratio_to_best_peer(engines)
+        cells = [cell(engines.get(name)) for name in names]
+        text.append(f"| {workload} | {' | '.join(cells)} | {f'{ratio:.2f}' if ratio else '-'} |")
+    text.append("")
+    for engine in head["engines"]:
+        name, version = engine["engine"], engine["version"]
+        text.append(f"- {name} {version}: {settings_text(engine['settings'])}")
+        for workload, engines in best.items():
+            measured = engines.get(name)
+            if measured:
+                text.append(f"  - {workload}: {settings_text(measured[1])}")
+    errors = {(e["workload"], e["engine"], e["variant"], e["error"]) for e in lines if "error" in e}
+    text += [f"- failed: {', '.join(error)}" for error in sorted(errors)]
+    return "\n".join(text) + "\n"
+
+
+def plot(head, lines, path):
+    """Bars beside each other: every engine's rate in multiples of the best peer's."""
+    best = best_variants(lines)
+    names = [engine["engine"] for engine in head["engines"]]
+    bars = {}  # workload -> [(engine index, ratio)]
+    for workload, engines in best.items():
+        rates = {n: statistics.median(e[0]) for n, e in engines.items() if e}
+        unit = max((rate for n, rate in rates.items() if n != OURS), default=None)
+        if unit:
+            bars[workload] = [(names.index(n), rate / unit) for n, rate in rates.items()]
+    if not bars:
+        return
+    svg = plot_bench.Svg(f"Speed, {head['model']}", "workload", "multiples of the best peer")
+    bottom = plot_bench.HEIGHT - plot_bench.BOTTOM
+    # One more row of the scale than needed, for the legend.
+    highest = max(ratio for group in bars.values() for _, ratio in group)
+    axis = plot_bench.axis_over([highest * 1.35], bottom, plot_bench.TOP)
+    svg.y_axis(axis)
+    slot = (plot_bench.WIDTH - plot_bench.LEFT - plot_bench.RIGHT) / len(bars)
+    width = slot * 0.8 / len(names)
+    for i, (workload, group) in enumerate(bars.items()):
+        left = plot_bench.LEFT + slot * (i + 0.1)
+        for index, ratio in group:
+            x, y = left + width * index, axis.px(ratio)
+            svg.parts.append(
+                f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{bottom - y:.1f}" '
+                f'fill="{plot_bench.COLOURS[index]}"/>'
+            )
+        # Names are longer than their slots: every other one stands lower.
+        svg.text(left + slot * 0.4, bottom + (14 if i % 2 == 0 else 28), workload, size=9)
+    svg.legend(names)
+    svg.save(path)
