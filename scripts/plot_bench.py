@@ -7,6 +7,7 @@ Reads standard input or the files given after the folder. Each workload found am
 its plots: prefix bars, paging latency and waste by rate, turns time to first token by turn.
 """
 
+import argparse
 import html
 import json
 import math
@@ -178,18 +179,21 @@ def plot_turns(lines, folder):
 PLOTS = {"prefix": plot_prefix, "paging": plot_paging, "turns": plot_turns}
 
 
-def main(arguments):
-    if not arguments:
-        sys.exit(__doc__)
-    folder = pathlib.Path(arguments[0])
-    texts = [pathlib.Path(name).read_text() for name in arguments[1:]] or [sys.stdin.read()]
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("files", nargs="*", type=pathlib.Path, help="JSON lines; default: stdin")
+    options = parser.parse_args()
+    texts = [path.read_text() for path in options.files] or [sys.stdin.read()]
     lines = [json.loads(line) for text in texts for line in text.splitlines() if line.strip()]
-    folder.mkdir(parents=True, exist_ok=True)
+    options.folder.mkdir(parents=True, exist_ok=True)
     for name, plot in PLOTS.items():
         mine = [line for line in lines if line["bench"] == name]
         if mine:
-            plot(mine, folder)
+            plot(mine, options.folder)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,7 +1,8 @@
 """llama.cpp as a measured engine, through the low-level bindings of llama-cpp-python; see child.py.
 
-Flash attention is on, and weights are repacked for the processor at load, which is its default.
-Variants: "ubatch-512" is the default size of a compute step, "ubatch-2048" a larger one.
+Weights are repacked for the processor at load, which is its default. Variants: "ubatch-512" is the
+default size of a compute step, "ubatch-2048" a larger one, both with flash attention;
+"noflash-512" is without, which an 8-bit cache does not allow.
 """
 
 import time
@@ -41,7 +42,6 @@ class LlamaCpp:
             "version": f"llama-cpp-python {llama_cpp.__version__}",
             "settings": {
                 "threads": self.options.threads,
-                "flash_attention": True,
                 "system": llama_cpp.llama_print_system_info().decode().strip(),
             },
         }
@@ -56,7 +56,11 @@ class LlamaCpp:
         params.n_ubatch = int(variant.rpartition("-")[2])
         params.n_batch = max(2048, params.n_ubatch)
         params.n_threads = params.n_threads_batch = self.options.threads
-        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        params.flash_attn_type = (
+            llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+            if variant.startswith("noflash")
+            else llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        )
         params.type_k = params.type_v = KV_TYPES[workload.kv][1]
         self.context = llama_cpp.llama_init_from_model(self.model, params)
         if not self.context:

@@ -1,6 +1,7 @@
 """The engines as the run sees them: start, measure, stop. A peer is a process of its own that waits
 between its turns (child.py); ours is one `kvasir bench` per turn."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -36,8 +37,7 @@ class Kvasir:
             command += ["--depth", str(workload.depth)]
         if workload.kind == "batch":
             command += ["--sequences", str(workload.sequences)]
-        if workload.kv == "8":
-            command += ["--kv-dtype", "int8"]
+        command += ["--kv-dtype", "int8" if workload.kv == "8" else "bf16"]
         try:
             line = json.loads(self._run(command))
         except EngineError as error:
@@ -64,6 +64,7 @@ class Peer:
     def __init__(self, options, python, vocabulary):
         command = [str(python), str(HERE / self.script), "--model", options.model]
         command += ["--threads", str(options.threads), "--vocabulary", str(vocabulary)]
+        (HERE / ".cache").mkdir(exist_ok=True)
         self.log = (HERE / ".cache" / f"{self.name}.log").open("w")
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True
@@ -79,7 +80,8 @@ class Peer:
             return {"error": str(error)}
 
     def stop(self):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it may have ended
+            self.process.stdin.close()
         self.process.wait()
         self.log.close()
 
@@ -96,7 +98,8 @@ class LlamaCpp(Peer):
 
     def variants(self, workload):
         prompts = workload.tokens * workload.sequences
-        return ["ubatch-512"] + (["ubatch-2048"] if prompts > 512 else [])
+        large = ["ubatch-2048"] if prompts > 512 else []
+        return ["ubatch-512", *large] + (["noflash-512"] if workload.kv != "8" else [])
 
 
 class OpenVino(Peer):

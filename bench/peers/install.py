@@ -23,7 +23,8 @@ BUILD = {"CMAKE_ARGS": shlex.join(CMAKE_ARGS), "CMAKE_BUILD_PARALLEL_LEVEL": "2"
 
 def install(find_links=None):
     """The Python that has the peers. `find_links`: a folder with packages already downloaded."""
-    wanted = "\n".join([*PACKAGES, *(f"{key}={value}" for key, value in BUILD.items())])
+    settings = [f"{key}={value}" for key, value in BUILD.items()]
+    wanted = "\n".join([*PACKAGES, *settings, (HERE / "amx_config.h").read_text()])
     if STAMP.exists() and STAMP.read_text() == wanted:
         return PYTHON
     if not PYTHON.exists():

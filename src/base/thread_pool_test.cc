@@ -43,6 +43,23 @@ TEST(ThreadPool, many_runs_in_a_row_lose_nothing) {
   for (size_t i = 0; i < 4; ++i) EXPECT_EQ(counts[i * 64], kRuns);
 }
 
+TEST(ThreadPool, chunks_cover_every_item_exactly_once) {
+  for (const size_t threads : {1U, 2U, 5U}) {
+    ThreadPool pool(threads);
+    for (const size_t count : {0U, 1U, 3U, 8U, 1000U}) {
+      for (const size_t chunk : {1U, 3U, 8U, 2000U}) {
+        std::vector<std::atomic<int>> taken(count);
+        pool.for_chunks(count, chunk, [&](size_t, Range range) {
+          EXPECT_LT(range.begin, range.end);
+          EXPECT_LE(range.end - range.begin, chunk);
+          for (size_t i = range.begin; i < range.end; ++i) taken[i].fetch_add(1);
+        });
+        for (const std::atomic<int>& times : taken) ASSERT_EQ(times.load(), 1);
+      }
+    }
+  }
+}
+
 TEST(ThreadPool, parked_workers_wake_up) {
   ThreadPool pool(3);
   for (int run = 0; run < 5; ++run) {

@@ -48,7 +48,7 @@ std::vector<Workload> workloads() {
        bench_index},
       {"kernels", "limits of this machine and what the kernels reach of them (--threads, --isa)",
        bench_kernels},
-      {"slope", "how the cost of a token grows with the context before it (--tokens, --generate)",
+      {"slope", "how a token's cost grows with its context (--depth, --tokens, --generate)",
        bench_slope}};
 }
 

@@ -44,6 +44,10 @@ base::Result<double> report_share(const KernelSetting& setting, const KernelWork
 base::Status report_linears(const KernelSetting& setting);
 base::Status report_attentions(const KernelSetting& setting, const api::EngineOptions& engine);
 
+// The dot product that attention over this dtype runs with. kInt8: that of its values, in f32; its
+// keys take int8 dots, which cost a fraction of it.
+DotKind attention_dot(kernels::Isa isa, quant::KvDtype dtype);
+
 // The same for the same index.
 uint32_t random_word(uint64_t index);
 std::vector<float> random_floats(size_t count);  // in [-1, 1)

@@ -12,7 +12,6 @@ namespace {
 // SmolLM2-135M: a small model with many layers, as long contexts are tried on.
 constexpr kv::GroupShape kGroup{.layers = 30, .kv_heads = 3, .head_dim = 64};
 constexpr uint32_t kGroupHeads = 3;
-constexpr uint32_t kTileTokens = 16;  // of one attention work item
 
 // Query tokens of one sequence, after `depth` others, in some of the model's layers.
 struct AttentionCase {
@@ -53,7 +52,7 @@ class AttentionStage {
         layout_(layout),
         case_(what),
         width_(size_t{kGroup.kv_heads} * kGroupHeads * layout.tile().head_dim),
-        pieces_((what.tokens + kTileTokens - 1) / kTileTokens),
+        pieces_((what.tokens + kernels::kAttentionItemTokens - 1) / kernels::kAttentionItemTokens),
         queries_(random_floats(what.tokens * width_)),
         out_(what.layers * queries_.size()),
         blocks_(layout.blocks_for(what.depth + what.tokens)) {}
@@ -74,9 +73,7 @@ class AttentionStage {
                              static_cast<double>(tile.tile_bytes()) / tile.block_tokens,
                     .macs = tiles * kGroupHeads * case_.tokens * keys * tile.head_dim};
     if (case_.is_memory_bound) return work;
-    const bool in_bf16 =
-        tile.dtype != quant::KvDtype::kF32 && setting_.kernels.isa == kernels::Isa::kAvx512Bf16;
-    work.peak = in_bf16 ? DotKind::kBF16 : DotKind::kF32;
+    work.peak = attention_dot(setting_.kernels.isa, tile.dtype);
     return work;
   }
 
@@ -84,19 +81,20 @@ class AttentionStage {
   void attend(size_t item) {
     const auto layer = static_cast<uint32_t>(item / (size_t{kGroup.kv_heads} * pieces_));
     const auto head = static_cast<uint32_t>(item / pieces_ % kGroup.kv_heads);
-    const auto first = static_cast<uint32_t>(item % pieces_) * kTileTokens;
+    const auto first = static_cast<uint32_t>(item % pieces_) * kernels::kAttentionItemTokens;
     const size_t offset = first * width_ + size_t{head} * kGroupHeads * layout_.tile().head_dim;
-    setting_.kernels.attend({.tile = layout_.tile(),
-                             .blocks = blocks_.data(),
-                             .key_offset = layout_.key_offset(layer, head),
-                             .value_offset = layout_.value_offset(layer, head),
-                             .first_position = case_.depth + first,
-                             .tokens = std::min(kTileTokens, case_.tokens - first),
-                             .heads = kGroupHeads,
-                             .token_stride = width_,
-                             .queries = &queries_[offset],
-                             .out = &out_[layer * queries_.size() + offset],
-                             .scale = 0.125F});
+    setting_.kernels.attend(
+        {.tile = layout_.tile(),
+         .blocks = blocks_.data(),
+         .key_offset = layout_.key_offset(layer, head),
+         .value_offset = layout_.value_offset(layer, head),
+         .first_position = case_.depth + first,
+         .tokens = std::min(kernels::kAttentionItemTokens, case_.tokens - first),
+         .heads = kGroupHeads,
+         .token_stride = width_,
+         .queries = &queries_[offset],
+         .out = &out_[layer * queries_.size() + offset],
+         .scale = 0.125F});
   }
 
   const KernelSetting& setting_;
@@ -127,6 +125,11 @@ base::Status report_attention(const KernelSetting& setting, const kv::BlockLayou
 }
 
 }  // namespace
+
+DotKind attention_dot(kernels::Isa isa, quant::KvDtype dtype) {
+  const bool in_bf16 = dtype == quant::KvDtype::kBF16 && isa == kernels::Isa::kAvx512Bf16;
+  return in_bf16 ? DotKind::kBF16 : DotKind::kF32;
+}
 
 base::Status report_attentions(const KernelSetting& setting, const api::EngineOptions& engine) {
   kv::GroupShape group = kGroup;

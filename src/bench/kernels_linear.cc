@@ -109,7 +109,7 @@ base::Result<double> report_linear(const KernelSetting& setting, Activations& ac
       integer ? activations.quantized(tokens, w.columns) : quant::QuantizedRows{};
   const base::Span2D<const float> values = activations.values(tokens, w.columns);
   const base::Span2D<float> output = activations.output(tokens, w.rows);
-  const size_t chunk = std::max<size_t>(1, w.panels() / (4 * setting.pool.threads()));
+  const size_t chunk = kernels::panels_at_once(w.panels(), setting.pool.threads());
   const auto sample = [&] {
     for (size_t i = 0; i < matrices; ++i) {
       w.data = setting.limits.next(matrix_bytes, quant::step_bytes(w.format)).data();

@@ -33,7 +33,8 @@ std::string_view dot_kind_name(DotKind kind);  // "int8", "bf16", "f32"
 
 class MachineLimits {
  public:
-  // Reads come from memory: whatever is handed out was last touched this many bytes ago.
+  // Reads come from memory: before anything is handed out again,
+  // about this many bytes of others are.
   static constexpr size_t kMemoryBytes = size_t{512} << 20;
   static constexpr size_t kReadBytes = size_t{64} << 20;  // of one sample
 

@@ -4,7 +4,7 @@
 //   decode   us per generated token at several depths; the fitted slope in ns per token of context
 //            beside what reading its KV bytes takes at the bandwidth measured here
 //   prefill  the same for prompt tokens, beside what their attention's multiplications take at the
-//            peak of the dtype's dot product
+//            peak of the dot products that attention runs with (int8: half of them int8, half f32)
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,13 +12,15 @@
 
 #include "base/fp_env.h"
 #include "bench/driver.h"
-#include "bench/machine_limits.h"
+#include "bench/kernels.h"
 #include "bench/workloads.h"
 
 namespace kvasir::bench {
 namespace {
 
-constexpr std::array<uint32_t, 5> kDepths{256, 1024, 2048, 3072, 4096};
+constexpr uint32_t kDeepest = 4096;
+constexpr std::array<uint32_t, 5> kSixteenths{1, 4, 8, 12,
+                                              16};  // of the deepest: where it is measured
 constexpr uint32_t kGenerate = 32;
 constexpr uint32_t kPromptTokens = 256;
 constexpr uint32_t kRounds = 3;
@@ -47,9 +49,13 @@ class SlopeBench {
         engine_(options.engine),
         generate_(or_default(options.generate, kGenerate)),
         prompt_(or_default(options.tokens, kPromptTokens)),
-        rounds_(or_default(options.repeat, kRounds)) {}
+        rounds_(or_default(options.repeat, kRounds)) {
+    const uint32_t deepest = std::max(16U, or_default(options.depth, kDeepest));
+    for (const uint32_t share : kSixteenths) depths_.push_back(deepest / 16 * share);
+  }
 
   base::Status run() {
+    RETURN_IF_ERROR(check());
     RETURN_IF_ERROR(load());
     for (uint32_t round = 0; round < rounds_; ++round) {
       for (size_t i = 0; i < depths_.size(); ++i) {
@@ -67,14 +73,27 @@ class SlopeBench {
   }
 
  private:
+  base::Status check() const {
+    if (engine_.kv_mode != kv::CacheMode::kPaged) {
+      return base::bad_input("slope needs --kv paged: without reuse every prompt costs its depth");
+    }
+    const kernels::Isa isa = engine_.kernels->isa;
+    if (find_dot(isa, attention_dot(isa, engine_.kv_dtype)) == nullptr) {
+      return base::bad_input(fmt::format("--isa {}: its peak can not be measured; use another",
+                                         kernels::isa_name(isa)));
+    }
+    return {};
+  }
+
   base::Status load() {
-    for (const uint32_t depth : kDepths) depths_.push_back(depth);
     decode_us_.resize(depths_.size());
     prefill_us_.resize(depths_.size());
-    const uint32_t longest = depths_.back() + prompt_ + generate_ + 1;
-    if (!engine_.context) engine_.context = longest;
+    const uint64_t longest = uint64_t{depths_.back()} + prompt_ + generate_ + 1;
+    if (!engine_.context) {
+      engine_.context = static_cast<uint32_t>(std::min<uint64_t>(longest, UINT32_MAX));
+    }
     // The prefix once, and what each measurement adds to it.
-    const uint64_t added = base::align_up(prompt_ + generate_ + 1, engine_.block_tokens);
+    const uint64_t added = base::align_up(uint64_t{prompt_} + generate_ + 1, engine_.block_tokens);
     if (!engine_.kv_memory_bytes) {
       engine_.kv_tokens = base::align_up(longest, engine_.block_tokens) + 4 * added;
     }
@@ -112,15 +131,16 @@ class SlopeBench {
     base::ThreadPool pool(engine_.threads);
     const kernels::Isa isa = engine_.kernels->isa;
     ASSIGN_OR_RETURN(MachineLimits limits, MachineLimits::create(pool, isa));
-    const DotKind kind = engine_.kv_dtype == quant::KvDtype::kF32 ? DotKind::kF32 : DotKind::kBF16;
-    const DotInstruction* dot = find_dot(isa, kind);
-    if (dot == nullptr) dot = find_dot(isa, DotKind::kF32);
-    if (dot == nullptr) return base::bad_input("slope needs an instruction set it can measure");
+    const DotInstruction* dot = find_dot(isa, attention_dot(isa, engine_.kv_dtype));
+    const DotInstruction* int8 = find_dot(isa, DotKind::kInt8);
+    const bool keys_in_int8 = engine_.kv_dtype == quant::KvDtype::kInt8;
     std::vector<double> reads;
     std::vector<double> dots;
     for (uint32_t i = 0; i < kLimitSamples; ++i) {
       reads.push_back(limits.read_gb_s(pool.threads()));
-      dots.push_back(limits.dot_gmac_s(*dot, pool.threads()));
+      const double rate = limits.dot_gmac_s(*dot, pool.threads());
+      const double key_rate = keys_in_int8 ? limits.dot_gmac_s(*int8, pool.threads()) : rate;
+      dots.push_back(2.0 / (1.0 / rate + 1.0 / key_rate));
     }
     read_gb_s_ = spread_of(std::move(reads)).median;
     dot_gmac_s_ = spread_of(std::move(dots)).median;

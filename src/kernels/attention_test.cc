@@ -115,6 +115,8 @@ TEST_F(Attention, every_shape_has_the_reference_bits) {
                                                      {16, 5, 33},
                                                      {64, 3, 40},
                                                      {80, 9, 17},
+                                                     {96, 3, 33},
+                                                     {112, 9, 49},
                                                      {64, 1, 70},
                                                      {128, 4, 31},
                                                      {256, 2, 35}}) {
@@ -296,16 +298,19 @@ TEST_F(Attention, reference_is_near_softmax_attention) {
   }
 }
 
-TEST_F(Attention, a_nan_in_the_query_is_seen_in_its_row_only) {
+TEST_F(Attention, a_nan_in_a_query_is_seen_in_its_row_only) {
   Random random(38);
   for (const KvDtype dtype : kDtypes) {
     Sequence sequence(random, {dtype, 64, 3, 40});
+    // The second one would be infinity without its lower half.
     sequence.queries[10 * sequence.token_size() + 64] = std::numeric_limits<float>::quiet_NaN();
+    sequence.queries[11 * sequence.token_size() + 64] = std::bit_cast<float>(0x7f800001u);
     const Cache cache = full_cache(sequence, 32);
     for (const Isa isa : supported_isas()) {
       const std::vector<float> out = cache.attend(isa, sequence, 0, 40);
       for (size_t i = 0; i < out.size(); ++i) {
-        ASSERT_EQ(std::isnan(out[i]), i / 64 == 10 * 3 + 1) << isa_name(isa);
+        const bool spoiled = i / 64 == 10 * 3 + 1 || i / 64 == 11 * 3 + 1;
+        ASSERT_EQ(std::isnan(out[i]), spoiled) << isa_name(isa);
       }
     }
   }

@@ -39,6 +39,14 @@ struct PanelRange {
   size_t end = 0;
 };
 
+// Pieces in which a stage's panels are handed out: several for each thread, so that all end
+// together, and still long enough to stream.
+constexpr size_t panels_at_once(size_t panels, size_t threads) {
+  constexpr size_t kPiecesPerThread = 4;
+  const size_t piece = panels / (kPiecesPerThread * threads);
+  return piece == 0 ? 1 : piece;
+}
+
 // Attention of some neighbouring queries of one sequence over one KV head.
 //
 // For each query row (token t at absolute position p = first_position + t, query head g):
@@ -57,8 +65,7 @@ struct PanelRange {
 // each pair the odd element before the even one. Order of keys in o: the same rule over keys.
 // The accumulator of a dot starts at 0 and takes one fma per element.
 // kInt8: q becomes codes and a scale first, as a key does (quant/kv_tile.h); its scale is divided
-// by
-//   quant::key_mix_gain; and
+// by quant::key_mix_gain, and
 //     isum = sum of q_code[d] * k_code[d]             exactly, in int32
 //     s[j] = (float)isum * ((q_scale * scale) * k_scale[j])
 //     o[d] = fma(p[j] * v_scale[j], (float)v_code[j][d], o[d])  keys ascending; l sums the p[j]
@@ -79,6 +86,8 @@ struct AttentionArgs {
   float scale = 1.0F;
 };
 
+// Query tokens of one work item of attention: enough to share every read of a K or V tile.
+constexpr uint32_t kAttentionItemTokens = 16;
 constexpr uint32_t kAttentionStepKeys = 32;
 constexpr uint32_t kAttentionSpanKeys = 512;
 constexpr uint32_t kMaxHeadDim = 256;

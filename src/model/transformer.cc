@@ -10,11 +10,8 @@
 namespace kvasir::model {
 namespace {
 
-// Query tokens of one attention work item: enough to share every read of a K or V tile.
-constexpr uint32_t kAttentionTileTokens = 16;
-
 uint64_t attention_items_max(const ModelConfig& config, const BatchLimits& limits) {
-  return (uint64_t{limits.rows_max} / kAttentionTileTokens + limits.sequences_max) *
+  return (uint64_t{limits.rows_max} / kernels::kAttentionItemTokens + limits.sequences_max) *
          config.kv_heads;
 }
 
@@ -114,7 +111,8 @@ void Transformer::feed_forward_block(const LayerWeights& layer, size_t rows) {
          [&](size_t row) { kernels_.silu_mul(w.gate.row(row), w.up.row(row), w.gate.row(row)); });
 }
 
-// logits = output(norm(residual)), for the wanted rows only
+// logits = output(norm(residual)), for the wanted rows only, whose residual takes in the last
+// layer's `projected` first
 void Transformer::output_logits(const Batch& batch, base::Span2D<float> logits) {
   const size_t count = batch.logit_rows.size();
   CHECK(logits.rows == count);
@@ -162,8 +160,8 @@ void Transformer::plan_attention(const Batch& batch) {
   attention_items_.clear();
   for (uint32_t s = 0; s < batch.sequences.size(); ++s) {
     const SequenceRows& sequence = batch.sequences[s];
-    for (uint32_t first = 0; first < sequence.tokens; first += kAttentionTileTokens) {
-      const uint32_t tokens = std::min(kAttentionTileTokens, sequence.tokens - first);
+    for (uint32_t first = 0; first < sequence.tokens; first += kernels::kAttentionItemTokens) {
+      const uint32_t tokens = std::min(kernels::kAttentionItemTokens, sequence.tokens - first);
       for (uint32_t head = 0; head < config_.kv_heads; ++head) {
         attention_items_.push_back({s, first, tokens, head});
       }
@@ -229,34 +227,29 @@ void Transformer::linear(base::Span2D<float> input, std::span<const Product> pro
     prepare(row);
     if (quantize) kernels_.quantize(input, row, row + 1, quantized);
   });
-  pool_.for_chunks(panels, panels_at_once(panels), [&](size_t, base::Range range) {
-    size_t first = 0;  // of the current product, among all panels
-    for (const Product& product : products) {
-      const quant::PackedMatrix& weight = product.layer->weight;
-      const size_t begin = std::max(range.begin, first);
-      const size_t end = std::min(range.end, first + weight.panels());
-      if (begin < end) {
-        const kernels::PanelRange own{begin - first, end - first};
-        if (quant::is_integer(weight.format)) {
-          kernels_.linear_q8(weight, quantized, own, product.output);
-        } else {
-          kernels_.linear_f32(weight, input, own, product.output);
-        }
-      }
-      first += weight.panels();
-    }
-  });
+  pool_.for_chunks(panels, kernels::panels_at_once(panels, pool_.threads()),
+                   [&](size_t, base::Range range) {
+                     size_t first = 0;  // of the current product, among all panels
+                     for (const Product& product : products) {
+                       const quant::PackedMatrix& weight = product.layer->weight;
+                       const size_t begin = std::max(range.begin, first);
+                       const size_t end = std::min(range.end, first + weight.panels());
+                       if (begin < end) {
+                         const kernels::PanelRange own{begin - first, end - first};
+                         if (quant::is_integer(weight.format)) {
+                           kernels_.linear_q8(weight, quantized, own, product.output);
+                         } else {
+                           kernels_.linear_f32(weight, input, own, product.output);
+                         }
+                       }
+                       first += weight.panels();
+                     }
+                   });
   for (const Product& product : products) {
     if (product.layer->bias.empty()) continue;
     for_rows(input.rows,
              [&](size_t row) { kernels_.add(product.output.row(row), product.layer->bias); });
   }
-}
-
-// Pieces of a stage's panels: several for each thread, and still long enough to stream.
-size_t Transformer::panels_at_once(size_t panels) const {
-  constexpr size_t kPiecesPerThread = 4;
-  return std::max<size_t>(1, panels / (kPiecesPerThread * pool_.threads()));
 }
 
 // work(row) for every row; one row is not worth waking anybody for.

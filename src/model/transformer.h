@@ -65,7 +65,6 @@ class Transformer final : public Model {
   void linear(base::Span2D<float> input, std::span<const Product> products, const Prepare& prepare);
   void normalize(std::span<const float> input, std::span<const float> weight,
                  std::span<float> output);
-  size_t panels_at_once(size_t panels) const;
   template <typename Work>
   void for_rows(size_t rows, const Work& work);
 

@@ -277,6 +277,30 @@ class BenchTest(KvasirTest):
                 self.assertEqual({key: calc[key] for key in line["memory"]}, line["memory"],
                                  (name, mode))
 
+    def test_kernels_reports_limits_and_shares_of_the_instruction_set_asked_for(self):
+        lines = self.lines("kernels", "--isa", "avx2", "--threads", "2", "--repeat", "1")
+        self.assertEqual({line["isa"] for line in lines}, {"avx2"})
+        shares = [line["pct_of_peak"] for line in lines if "pct_of_peak" in line]
+        self.assertTrue(shares)
+        self.assertTrue(all(share > 0 for share in shares))
+        names = [line["case"] for line in lines]
+        self.assertEqual(len(names), len(set(names)))
+        for limit in ("read@1", "read@2", "int8@2", "f32@2", "fork_join@2"):
+            self.assertIn(limit, names)
+
+    def test_slope_fits_a_line_through_every_depth(self):
+        for dtype in ("bf16", "int8"):
+            lines = self.lines("slope", "--depth", "64", "--tokens", "16", "--generate", "8",
+                               "--repeat", "1", "--kv-dtype", dtype)
+            self.assertEqual([line["case"] for line in lines], ["decode", "prefill"])
+            for line in lines:
+                self.assertEqual(len(line["points"]), 5)
+                depths = [point["depth"] for point in line["points"]]
+                self.assertEqual(depths, sorted(set(depths)))
+            calc = self.json("calc", "-m", TINY, "--dtype", dtype)
+            self.assertAlmostEqual(lines[0]["predicted_ns"],
+                                   calc["bytes_per_token"] / lines[0]["read_gb_s"], places=3)
+
 
 class InspectTest(KvasirTest):
     def test_the_default_model(self):
