@@ -29,6 +29,7 @@ double seconds_since(SteadyTime start) {
 template <typename Sample>
 Spread spread_over(uint32_t rounds, const Sample& sample) {
   std::vector<double> values;
+  values.reserve(rounds);
   for (uint32_t i = 0; i < rounds; ++i) values.push_back(sample());
   return spread_of(std::move(values));
 }

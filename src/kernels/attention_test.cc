@@ -242,18 +242,18 @@ std::vector<double> stored(const Shape& shape, std::span<const float> row) {
   load(tile, bytes.data(), 0, values);
   return {values.begin(), values.end()};
 }
-constexpr auto stored_key = stored<quant::store_key, quant::load_key>;
-constexpr auto stored_value = stored<quant::store_value, quant::load_value>;
+constexpr auto kStoredKey = stored<quant::store_key, quant::load_key>;
+constexpr auto kStoredValue = stored<quant::store_value, quant::load_value>;
 
 // Softmax attention in double precision over what the tiles hold.
 std::vector<double> exact_attention(const Sequence& sequence, size_t position, size_t head) {
   const Shape& shape = sequence.shape;
   const float* query =
       sequence.queries.data() + position * sequence.token_size() + head * shape.head_dim;
-  const std::vector<double> q = stored_key(shape, {query, shape.head_dim});
+  const std::vector<double> q = kStoredKey(shape, {query, shape.head_dim});
   std::vector<double> scores(position + 1, 0.0);
   for (size_t j = 0; j <= position; ++j) {
-    const std::vector<double> key = stored_key(shape, sequence.key(j));
+    const std::vector<double> key = kStoredKey(shape, sequence.key(j));
     for (size_t d = 0; d < shape.head_dim; ++d) scores[j] += q[d] * key[d] * 0.4F;
   }
   const double max = *std::max_element(scores.begin(), scores.end());
@@ -262,7 +262,7 @@ std::vector<double> exact_attention(const Sequence& sequence, size_t position, s
   for (size_t j = 0; j <= position; ++j) {
     const double p = std::exp(scores[j] - max);
     sum += p;
-    const std::vector<double> value = stored_value(shape, sequence.value(j));
+    const std::vector<double> value = kStoredValue(shape, sequence.value(j));
     for (size_t d = 0; d < shape.head_dim; ++d) out[d] += p * value[d];
   }
   for (double& o : out) o /= sum;

@@ -79,7 +79,8 @@ void load_value(const KvTileShape& shape, const std::byte* tile, uint32_t slot,
 void mix_key(std::span<float> row);
 // Mixing twice multiplies by this, a power of two.
 constexpr float key_mix_gain(size_t head_dim) {
-  return static_cast<float>((head_dim & (~head_dim + 1)) / 4);
+  const size_t gain = (head_dim & (~head_dim + 1)) / 4;
+  return static_cast<float>(gain);
 }
 
 // kInt8: the codes themselves, keys mixed. Returns their scale.
