@@ -11,7 +11,6 @@ import llama_cpp
 import numpy
 
 import child
-from workloads import random_prompt
 
 KV_TYPES = {
     "default": ("f16", llama_cpp.GGML_TYPE_F16),
@@ -127,11 +126,7 @@ class LlamaCpp:
         }
 
     def rate(self, workload, seed):
-        length = workload.depth if workload.kind == "decode" else workload.tokens
-        prompts = [
-            random_prompt(seed * 100 + i, self.options.vocabulary, length)
-            for i in range(workload.sequences)
-        ]
+        prompts = workload.prompts(self.options.vocabulary, seed)
         llama_cpp.llama_memory_clear(self.memory, False)
         start = time.perf_counter()
         tokens = self.prefill(prompts)
@@ -139,10 +134,10 @@ class LlamaCpp:
             return workload.tokens / (time.perf_counter() - start)
         if workload.kind == "decode":
             start = time.perf_counter()
-            self.generate(tokens, length, workload.generate)
+            self.generate(tokens, workload.depth, workload.generate)
             return workload.generate / (time.perf_counter() - start)
         # The prompt already gave the first token.
-        self.generate(tokens, length, workload.generate - 1)
+        self.generate(tokens, workload.tokens, workload.generate - 1)
         seconds = time.perf_counter() - start
         return workload.sequences * (workload.tokens + workload.generate) / seconds
 

@@ -11,9 +11,13 @@ import openvino
 import openvino_genai
 
 import child
-from workloads import random_prompt
 
 CACHE_GB = 4
+SCHEDULER = {
+    "enable_prefix_caching": False,
+    "max_num_batched_tokens": 4096,
+    "max_num_seqs": 64,
+}
 KV_PRECISIONS = {"8": "u8", "16": "f16", "default": None}
 
 
@@ -27,12 +31,7 @@ class OpenVino:
         return {
             "engine": "openvino",
             "version": f"{openvino_genai.__version__} on {openvino.__version__}",
-            "settings": {
-                "threads": self.options.threads,
-                "prefix_caching": False,
-                "max_num_batched_tokens": 4096,
-                "max_num_seqs": 64,
-            },
+            "settings": {"threads": self.options.threads, **SCHEDULER},
         }
 
     def use(self, variant, kv_precision):
@@ -51,9 +50,8 @@ class OpenVino:
         else:
             scheduler = openvino_genai.SchedulerConfig()
             scheduler.cache_size = CACHE_GB
-            scheduler.enable_prefix_caching = False
-            scheduler.max_num_batched_tokens = 4096
-            scheduler.max_num_seqs = 64
+            for name, value in SCHEDULER.items():
+                setattr(scheduler, name, value)
             self.pipeline = openvino_genai.ContinuousBatchingPipeline(
                 self.options.model, scheduler, "CPU", properties
             )
@@ -87,11 +85,7 @@ class OpenVino:
         }
 
     def rate(self, workload, seed):
-        length = workload.depth if workload.kind == "decode" else workload.tokens
-        prompts = [
-            random_prompt(seed * 100 + i, self.options.vocabulary, length)
-            for i in range(workload.sequences)
-        ]
+        prompts = workload.prompts(self.options.vocabulary, seed)
         if workload.kind == "prefill":
             seconds, _, _ = self.generate(prompts, 1)
             return workload.tokens / seconds

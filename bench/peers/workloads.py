@@ -22,6 +22,11 @@ class Workload:
     kv: str = "default"  # "16": two bytes per number of the cache, "8": one, or as the engine likes
     repeat: int = 3  # measurements in one turn of an engine, at most 3
 
+    def prompts(self, vocabulary, seed):
+        """Of each sequence: random tokens, others for every seed."""
+        length = self.depth if self.kind == "decode" else self.tokens
+        return [random_prompt(seed * 100 + i, vocabulary, length) for i in range(self.sequences)]
+
 
 def _batch(sequences):
     return Workload(

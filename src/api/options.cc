@@ -35,16 +35,14 @@ uint32_t processors_available() {
 
 base::Result<const kernels::KernelTable*> choose_kernels(const std::string& name) {
   if (name == "auto") return &kernels::best_kernels();
-  std::string known;
-  for (const kernels::Isa isa : kernels::supported_isas()) {
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", kernels::isa_name(isa));
-  }
   const std::optional<kernels::Isa> isa = kernels::parse_isa(name);
   const kernels::KernelTable* table = isa.has_value() ? kernels::find_kernels(*isa) : nullptr;
-  if (table == nullptr) {
-    return base::bad_input(fmt::format("--isa {}: not available here; use auto, {}", name, known));
+  if (table != nullptr) return table;
+  std::string known;
+  for (const kernels::Isa supported : kernels::supported_isas()) {
+    known += fmt::format(", {}", kernels::isa_name(supported));
   }
-  return table;
+  return base::bad_input(fmt::format("--isa {}: not available here; use auto{}", name, known));
 }
 
 base::Status parse_cache_flags(const EngineFlags& flags, EngineOptions& options) {

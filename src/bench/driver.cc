@@ -3,11 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <map>
 #include <numbers>
-#include <thread>
 
 #include "base/fp_env.h"
 #include "base/rng.h"
@@ -15,8 +13,6 @@
 namespace kvasir::bench {
 namespace {
 
-// How long Ctrl-C may wait for an engine that waits for arrivals.
-constexpr uint64_t kNapMaxUs = 20'000;
 constexpr double kLengthSigma = 1.0;
 constexpr double kLengthMin = 4.0;
 constexpr double kLengthMax = 1024.0;
@@ -38,7 +34,7 @@ class Drive {
       }
       submit_due();
       if (llm_.engine().idle()) {
-        nap();
+        skip_to_next_arrival();
         continue;
       }
       const uint64_t before_us = clock_.now_us();
@@ -52,7 +48,7 @@ class Drive {
 
  private:
   void submit_due() {
-    const uint64_t now_us = clock_.now_us() - start_us_;
+    const uint64_t now_us = since_start(clock_.now_us());
     while (next_ < arrivals_.size() && arrivals_[next_].at_us <= now_us) {
       Arrival& arrival = arrivals_[next_];
       if (!llm_.engine().can_submit(arrival.request)) return;
@@ -62,12 +58,14 @@ class Drive {
     }
   }
 
-  void nap() const {
-    const uint64_t now_us = clock_.now_us() - start_us_;
+  // Nobody is there to be slowed down or sped up: the bench's clock jumps.
+  void skip_to_next_arrival() {
     const uint64_t due_us = arrivals_[next_].at_us;
-    if (due_us <= now_us) return;
-    std::this_thread::sleep_for(std::chrono::microseconds(std::min(due_us - now_us, kNapMaxUs)));
+    const uint64_t now_us = since_start(clock_.now_us());
+    if (due_us > now_us) skipped_us_ += due_us - now_us;
   }
+
+  uint64_t since_start(uint64_t clock_us) const { return clock_us - start_us_ + skipped_us_; }
 
   void take(const engine::Event& event) {
     Answer& answer = answers_[running_.at(event.sequence)];
@@ -76,8 +74,8 @@ class Drive {
     }
     if (event.kind != engine::Event::Kind::kFinished) return;
     if (event.choice == 0) answer.stats = *event.stats;
-    if (event.choice == 0) answer.first_token_us = event.stats->first_token_us - start_us_;
-    answer.finished_us = std::max(answer.finished_us, event.stats->finished_us - start_us_);
+    if (event.choice == 0) answer.first_token_us = since_start(event.stats->first_token_us);
+    answer.finished_us = std::max(answer.finished_us, since_start(event.stats->finished_us));
   }
 
   api::Llm& llm_;
@@ -87,6 +85,7 @@ class Drive {
   std::map<SequenceId, size_t> running_;  // every request ever submitted
   size_t next_ = 0;
   uint64_t start_us_ = 0;
+  uint64_t skipped_us_ = 0;  // while nothing ran and nothing had arrived
 };
 
 }  // namespace

@@ -35,7 +35,8 @@ struct DriveHooks {
 };
 
 // Submits each request when it is due and runs until all have ended; the answers in the order of
-// the arrivals, which are in order of time. A request that arrives during a step waits for its end.
+// the arrivals, which are in order of time. A request that arrives during a step waits for its end;
+// time in which no request is there is skipped, not waited for.
 // Error: a request that can not be run, or Ctrl-C.
 base::Result<std::vector<Answer>> drive(api::Llm& llm, std::vector<Arrival> arrivals,
                                         const BenchHooks& hooks, const DriveHooks& watch = {});

@@ -9,9 +9,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/rng.h"
+#include "bench/stopwatch.h"
 #include "bench/workloads.h"
 #include "kv/block_pool.h"
 #include "kv/eviction.h"
@@ -139,26 +139,22 @@ class SmallCache {
   std::vector<kv::NodeId> chain_;
 };
 
-double since_ns(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count();
-}
-
 [[gnu::noinline]] double measure_insert(SmallCache& cache, std::span<const Tokens> prompts) {
-  const auto start = std::chrono::steady_clock::now();
+  const SteadyTime start = start_stopwatch();
   for (const Tokens& tokens : prompts) cache.insert(tokens);
-  return since_ns(start);
+  return 1e9 * seconds_since(start);
 }
 
 [[gnu::noinline]] double measure_match(const SmallCache& cache, std::span<const Tokens> prompts) {
-  const auto start = std::chrono::steady_clock::now();
+  const SteadyTime start = start_stopwatch();
   for (const Tokens& tokens : prompts) CHECK(cache.match(tokens) == kChainBlocks);
-  return since_ns(start);
+  return 1e9 * seconds_since(start);
 }
 
 [[gnu::noinline]] double measure_evict(SmallCache& cache, uint32_t blocks) {
-  const auto start = std::chrono::steady_clock::now();
+  const SteadyTime start = start_stopwatch();
   for (uint32_t i = 0; i < blocks; ++i) cache.evict();
-  return since_ns(start);
+  return 1e9 * seconds_since(start);
 }
 
 void write(const BenchHooks& hooks, const std::string& name, uint32_t blocks,

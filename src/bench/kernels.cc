@@ -9,22 +9,15 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
-
 #include "base/fp_env.h"
 #include "base/rng.h"
+#include "bench/stopwatch.h"
 
 namespace kvasir::bench {
 namespace {
 
-using SteadyTime = std::chrono::steady_clock::time_point;
-
 constexpr uint32_t kRounds = 5;
 constexpr uint32_t kLimitRounds = 15;
-
-double seconds_since(SteadyTime start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 template <typename Sample>
 Spread spread_over(uint32_t rounds, const Sample& sample) {
@@ -108,7 +101,7 @@ base::Result<double> report_share(const KernelSetting& setting, const KernelWork
   for (uint32_t round = 0; round < setting.rounds; ++round) {
     RETURN_IF_ERROR(check_cancelled(setting.hooks));
     const double before = has_limit ? limit() : 0.0;
-    const SteadyTime start = std::chrono::steady_clock::now();
+    const SteadyTime start = start_stopwatch();
     sample();
     seconds.push_back(seconds_since(start));
     if (!has_limit) continue;

@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <chrono>
 #include <cstring>
+
+#include "bench/stopwatch.h"
 
 namespace kvasir::bench {
 namespace {
-
-using SteadyTime = std::chrono::steady_clock::time_point;
 
 // A sample is taken piece by piece, as kernels take their work, so that a thread that is held up
 // holds up nobody else.
@@ -17,10 +16,6 @@ constexpr size_t kDotPieces = 64;          // of each thread
 constexpr uint64_t kDotPieceTurns = 4096;  // 20 microseconds; all of it about a millisecond
 constexpr size_t kReadPieceBytes = size_t{1} << 20;
 constexpr size_t kReadTurnBytes = 512;
-
-double seconds_since(SteadyTime start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 // What the instructions are fed with: numbers near 1 whether read as int8, bf16 or f32, because
 // multiplying zeros would cost less power and run at a higher clock than real work.
@@ -181,7 +176,7 @@ template <typename Work>
 double MachineLimits::run_pieces(size_t threads, size_t pieces, const Work& work) {
   CHECK(threads <= pool_->threads());
   std::atomic<size_t> next_piece{0};
-  const SteadyTime start = std::chrono::steady_clock::now();
+  const SteadyTime start = start_stopwatch();
   pool_->run([&](size_t index) {
     if (index >= threads) return;
     for (size_t i = next_piece.fetch_add(1); i < pieces; i = next_piece.fetch_add(1)) work(i);
@@ -220,7 +215,7 @@ std::optional<double> MachineLimits::clock_ghz() {
   constexpr uint64_t kTurnCycles = 3 * 4;
   uint64_t turns = kTurns;
   uint64_t value = 3;
-  const SteadyTime start = std::chrono::steady_clock::now();
+  const SteadyTime start = start_stopwatch();
   asm volatile(
       "1:\n\t"
       "imul %1, %1\n\timul %1, %1\n\timul %1, %1\n\timul %1, %1\n\t"
@@ -236,7 +231,7 @@ std::optional<double> MachineLimits::clock_ghz() {
 
 double MachineLimits::fork_join_ns() {
   constexpr int kRounds = 1000;
-  const SteadyTime start = std::chrono::steady_clock::now();
+  const SteadyTime start = start_stopwatch();
   for (int i = 0; i < kRounds; ++i) pool_->run([](size_t) {});
   return seconds_since(start) * 1e9 / kRounds;
 }

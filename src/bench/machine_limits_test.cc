@@ -40,12 +40,12 @@ TEST(MachineLimits, a_pattern_fills_the_memory_to_its_end) {
 
 TEST(MachineLimits, every_fast_instruction_set_has_peaks_that_its_kernels_are_compared_with) {
   base::ThreadPool pool(1);
+  MachineLimits limits = MachineLimits::create(pool, kernels::Isa::kReference).value();
   for (const kernels::Isa isa : kernels::supported_isas()) {
     for (const DotKind kind : {DotKind::kInt8, DotKind::kF32}) {
       const DotInstruction* dot = find_dot(isa, kind);
       ASSERT_EQ(dot != nullptr, isa != kernels::Isa::kReference) << kernels::isa_name(isa);
       if (dot == nullptr) continue;
-      MachineLimits limits = MachineLimits::create(pool, isa).value();
       EXPECT_GT(limits.dot_gmac_s(*dot, 1), 0.0) << dot->name;
     }
   }

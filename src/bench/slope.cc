@@ -19,8 +19,8 @@ namespace kvasir::bench {
 namespace {
 
 constexpr uint32_t kDeepest = 4096;
-constexpr std::array<uint32_t, 5> kSixteenths{1, 4, 8, 12,
-                                              16};  // of the deepest: where it is measured
+// Of the deepest: where it is measured.
+constexpr std::array<uint32_t, 5> kSixteenths{1, 4, 8, 12, 16};
 constexpr uint32_t kGenerate = 32;
 constexpr uint32_t kPromptTokens = 256;
 constexpr uint32_t kRounds = 3;
@@ -52,6 +52,8 @@ class SlopeBench {
         rounds_(or_default(options.repeat, kRounds)) {
     const uint32_t deepest = std::max(16U, or_default(options.depth, kDeepest));
     for (const uint32_t share : kSixteenths) depths_.push_back(deepest / 16 * share);
+    decode_us_.resize(depths_.size());
+    prefill_us_.resize(depths_.size());
   }
 
   base::Status run() {
@@ -67,8 +69,9 @@ class SlopeBench {
     RETURN_IF_ERROR(measure_limits());
     const model::ModelConfig& config = llm_->config();
     const double macs = 2.0 * config.layers * config.query_width();
-    write("decode", decode_us_, static_cast<double>(llm_->bytes_per_token()) / read_gb_s_);
-    write("prefill", prefill_us_, macs / dot_gmac_s_);
+    const auto bytes = static_cast<double>(llm_->bytes_per_token());
+    write("decode", decode_us_, prompt_ + generate_ / 2.0, bytes / read_gb_s_);
+    write("prefill", prefill_us_, prompt_ / 2.0, macs / dot_gmac_s_);
     return {};
   }
 
@@ -86,8 +89,6 @@ class SlopeBench {
   }
 
   base::Status load() {
-    decode_us_.resize(depths_.size());
-    prefill_us_.resize(depths_.size());
     const uint64_t longest = uint64_t{depths_.back()} + prompt_ + generate_ + 1;
     if (!engine_.context) {
       engine_.context = static_cast<uint32_t>(std::min<uint64_t>(longest, UINT32_MAX));
@@ -147,16 +148,15 @@ class SlopeBench {
     return {};
   }
 
-  void write(std::string_view name, const std::vector<std::vector<double>>& samples,
+  // `middle`: what the measured tokens saw between the prefix and themselves, on average.
+  void write(std::string_view name, const std::vector<std::vector<double>>& samples, double middle,
              double predicted_ns) const {
     std::vector<double> depth;
     std::vector<double> ns;
     boost::json::array points;
     for (size_t i = 0; i < depths_.size(); ++i) {
       const double us = spread_of(samples[i]).median;
-      // The middle of what the measured tokens saw before them.
-      const double measured = name == "decode" ? prompt_ + generate_ / 2.0 : prompt_ / 2.0;
-      depth.push_back(depths_[i] + measured);
+      depth.push_back(depths_[i] + middle);
       ns.push_back(us * 1000.0);
       points.push_back({{"depth", depth.back()}, {"us_per_token", us}});
     }

@@ -1,4 +1,5 @@
 #include <array>
+#include <ranges>
 #include <utility>
 
 #include "base/check.h"
@@ -8,6 +9,7 @@
 namespace kvasir::kernels {
 namespace {
 
+// Slowest first.
 constexpr std::array<std::pair<Isa, std::string_view>, 4> kNames{{
     {Isa::kReference, "reference"},
     {Isa::kAvx2, "avx2"},
@@ -107,9 +109,12 @@ const KernelTable* find_kernels(Isa isa) {
 }
 
 const KernelTable& best_kernels() {
-  Isa best = supported_isas().back();
-  if (best == Isa::kAvx512Bf16 && !has_fast_bf16_dots()) best = Isa::kAvx512;
-  return *find_kernels(best);
+  for (const auto& [isa, name] : kNames | std::views::reverse) {
+    // Not even probed where it would not be taken.
+    if (isa == Isa::kAvx512Bf16 && !has_fast_bf16_dots()) continue;
+    if (const KernelTable* table = find_kernels(isa)) return *table;
+  }
+  return reference_kernels();
 }
 
 }  // namespace kvasir::kernels

@@ -183,16 +183,17 @@ KVASIR_LANES __m256 round_to_bf16(__m256 x) {
   const __m256i bits = _mm256_castps_si256(x);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
   const __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, odd), _mm256_set1_epi32(0x7fff));
-  const __m256i rounded =
-      _mm256_and_si256(up, _mm256_set1_epi32(static_cast<int32_t>(0xffff0000u)));
+  const __m256i upper = _mm256_set1_epi32(static_cast<int32_t>(0xffff0000u));
+  const __m256i rounded = _mm256_and_si256(up, upper);
   const __m256i sign = _mm256_and_si256(bits, _mm256_set1_epi32(INT32_MIN));
   const __m256i exponent = _mm256_and_si256(bits, _mm256_set1_epi32(0x7f800000));
   const __m256i tiny = _mm256_cmpeq_epi32(exponent, _mm256_setzero_si256());
   const __m256i flushed = _mm256_blendv_epi8(rounded, sign, tiny);
   const __m256 nan = _mm256_cmp_ps(x, x, _CMP_UNORD_Q);
-  return _mm256_blendv_ps(_mm256_castsi256_ps(flushed), x, nan);
+  const __m256i quiet = _mm256_or_si256(_mm256_and_si256(bits, upper), _mm256_set1_epi32(0x400000));
+  return _mm256_blendv_ps(_mm256_castsi256_ps(flushed), _mm256_castsi256_ps(quiet), nan);
 }
-// quant::round_to_bf16 for finite numbers; NaN stays NaN.
+// quant::round_to_bf16; a NaN is made quiet, see vec_avx512.h.
 KVASIR_LANES Vec round_to_bf16(Vec x) {
   return {round_to_bf16(x.lo), round_to_bf16(x.hi)};
 }

@@ -149,18 +149,20 @@ KVASIR_LANES Vec load_odd_bf16(const std::byte* p) {
   return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), odd));
 }
 
-// quant::round_to_bf16 for finite numbers; NaN stays NaN.
+// quant::round_to_bf16. A NaN is made quiet: its payload may lie in the lower half, and cutting
+// that off would leave infinity.
 KVASIR_LANES Vec round_to_bf16(Vec x) {
   const __m512i bits = _mm512_castps_si512(x);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
   const __m512i up = _mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff));
-  const __m512i rounded =
-      _mm512_and_si512(up, _mm512_set1_epi32(static_cast<int32_t>(0xffff0000u)));
+  const __m512i upper = _mm512_set1_epi32(static_cast<int32_t>(0xffff0000u));
+  const __m512i rounded = _mm512_and_si512(up, upper);
   const __m512i sign = _mm512_and_si512(bits, _mm512_set1_epi32(INT32_MIN));
   const __mmask16 tiny = _mm512_testn_epi32_mask(bits, _mm512_set1_epi32(0x7f800000));
   const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
   const __m512i flushed = _mm512_mask_blend_epi32(tiny, rounded, sign);
-  return _mm512_castsi512_ps(_mm512_mask_blend_epi32(nan, flushed, bits));
+  const __m512i quiet = _mm512_or_si512(_mm512_and_si512(bits, upper), _mm512_set1_epi32(0x400000));
+  return _mm512_castsi512_ps(_mm512_mask_blend_epi32(nan, flushed, quiet));
 }
 
 // Int8 dots. Codes holds weight codes (u8) of 16 rows x 4 columns, DotSums what is summed up

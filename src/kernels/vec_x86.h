@@ -53,8 +53,10 @@ KVASIR_LANES int32_t load_four_codes(const int8_t* codes) {
   return four;
 }
 
-KVASIR_LANES void prefetch(const std::byte* address) {
-  _mm_prefetch(reinterpret_cast<const char*>(address), _MM_HINT_T0);
+KVASIR_LANES void prefetch(const std::byte* from, size_t size_bytes) {
+  for (size_t at = 0; at < size_bytes; at += 64) {
+    _mm_prefetch(reinterpret_cast<const char*>(from + at), _MM_HINT_T0);
+  }
 }
 
 }  // namespace

@@ -228,27 +228,31 @@ void Transformer::linear(base::Span2D<float> input, std::span<const Product> pro
     if (quantize) kernels_.quantize(input, row, row + 1, quantized);
   });
   pool_.for_chunks(panels, kernels::panels_at_once(panels, pool_.threads()),
-                   [&](size_t, base::Range range) {
-                     size_t first = 0;  // of the current product, among all panels
-                     for (const Product& product : products) {
-                       const quant::PackedMatrix& weight = product.layer->weight;
-                       const size_t begin = std::max(range.begin, first);
-                       const size_t end = std::min(range.end, first + weight.panels());
-                       if (begin < end) {
-                         const kernels::PanelRange own{begin - first, end - first};
-                         if (quant::is_integer(weight.format)) {
-                           kernels_.linear_q8(weight, quantized, own, product.output);
-                         } else {
-                           kernels_.linear_f32(weight, input, own, product.output);
-                         }
-                       }
-                       first += weight.panels();
-                     }
-                   });
+                   [&](size_t, base::Range range) { multiply(products, input, quantized, range); });
   for (const Product& product : products) {
     if (product.layer->bias.empty()) continue;
     for_rows(input.rows,
              [&](size_t row) { kernels_.add(product.output.row(row), product.layer->bias); });
+  }
+}
+
+// The panels of `range`, counted through all products.
+void Transformer::multiply(std::span<const Product> products, base::Span2D<const float> input,
+                           const quant::QuantizedRows& quantized, base::Range range) {
+  size_t first = 0;  // of the current product, among all panels
+  for (const Product& product : products) {
+    const quant::PackedMatrix& weight = product.layer->weight;
+    const size_t begin = std::max(range.begin, first);
+    const size_t end = std::min(range.end, first + weight.panels());
+    if (begin < end) {
+      const kernels::PanelRange own{begin - first, end - first};
+      if (quant::is_integer(weight.format)) {
+        kernels_.linear_q8(weight, quantized, own, product.output);
+      } else {
+        kernels_.linear_f32(weight, input, own, product.output);
+      }
+    }
+    first += weight.panels();
   }
 }
 

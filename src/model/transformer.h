@@ -63,6 +63,8 @@ class Transformer final : public Model {
   void attend(const Batch& batch, uint32_t layer_index);
   template <typename Prepare>
   void linear(base::Span2D<float> input, std::span<const Product> products, const Prepare& prepare);
+  void multiply(std::span<const Product> products, base::Span2D<const float> input,
+                const quant::QuantizedRows& quantized, base::Range range);
   void normalize(std::span<const float> input, std::span<const float> weight,
                  std::span<float> output);
   template <typename Work>
