@@ -10,6 +10,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "api/prompt.h"
+
 namespace kvasir::apps {
 namespace {
 
@@ -107,16 +109,7 @@ base::Result<std::vector<TokenId>> parse_token_list(const std::string& text) {
 
 base::Result<std::vector<TokenId>> encode_prompt(const api::Llm& llm, const std::string& text,
                                                  bool chat) {
-  if (!chat) {
-    // BOS belongs to a bare prompt where the model asks for one; a chat template writes its own.
-    std::vector<TokenId> tokens;
-    const text::Vocab& vocab = llm.tokenizer().vocab();
-    if (vocab.add_bos && vocab.bos) tokens.push_back(*vocab.bos);
-    ASSIGN_OR_RETURN(const std::vector<TokenId> ids,
-                     llm.tokenizer().encode(text, text::SpecialText::kPlain));
-    tokens.insert(tokens.end(), ids.begin(), ids.end());
-    return tokens;
-  }
+  if (!chat) return api::encode_prompt(llm.tokenizer(), text);
   if (llm.chat_template() == nullptr) {
     return base::bad_input("--chat: the model file has no chat template; run without --chat");
   }

@@ -27,6 +27,7 @@ void add_eval(CLI::App& cli, Action& action);
 void add_tokenize(CLI::App& cli, Action& action);  // tokenize, detokenize, template
 void add_calc(CLI::App& cli, Action& action);
 void add_inspect(CLI::App& cli, Action& action);
+void add_serve(CLI::App& cli, Action& action);
 void add_bench(CLI::App& cli, Action& action);
 
 // --model, --kv, --threads ...: the engine options of DESIGN's command line.

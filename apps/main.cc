@@ -42,6 +42,7 @@ int run_command(int argc, char** argv) {
   add_tokenize(cli, action);
   add_calc(cli, action);
   add_inspect(cli, action);
+  add_serve(cli, action);
   add_bench(cli, action);
   try {
     cli.parse(argc, argv);

@@ -34,16 +34,31 @@ base::Status check_memory(const EnginePlan& plan, const model::ModelConfig& conf
       weights_bytes, plan.cache.budget_bytes, activations, *available));
 }
 
+// Part of what weights and activations leave; what was planned where the machine does not say.
+uint64_t share_of_free(const EnginePlan& plan, const model::ModelConfig& config,
+                       uint64_t weights_bytes, double share) {
+  const std::optional<uint64_t> available = base::memory_available_bytes();
+  if (!available) return plan.cache.budget_bytes;
+  const uint64_t taken = weights_bytes + engine::plan_activations(config, plan.limits).total_bytes;
+  return static_cast<uint64_t>(share *
+                               static_cast<double>(*available - std::min(*available, taken)));
+}
+
+// How numbers are computed and stored. All instruction sets compute the same bits, so they are no
+// part of it.
+std::string numerics_class(const EngineOptions& options, const load::LoadedModel& model) {
+  return fmt::format("{} weights={} kv={} version={}", model.config.architecture,
+                     options.weights == load::WeightsMode::kF32 ? "f32" : "native",
+                     quant::kv_dtype_name(options.kv_dtype), kNumericsVersion);
+}
+
 // What cached keys and values depend on, beside tokens and tenant: this process's secret, so that
-// nobody can compute digests from outside, the model and how numbers are computed and stored. All
-// instruction sets compute the same bits, so they are no part of it.
+// nobody can compute digests from outside, the model and how numbers are computed and stored.
 kv::Digest cache_identity(const EngineOptions& options, const load::LoadedModel& model) {
   std::array<std::byte, 32> secret{};
   CHECK(getrandom(secret.data(), secret.size(), 0) == static_cast<ssize_t>(secret.size()));
   const std::string numerics =
-      fmt::format("{} weights={} kv={} block={} version={}", model.config.architecture,
-                  options.weights == load::WeightsMode::kF32 ? "f32" : "native",
-                  quant::kv_dtype_name(options.kv_dtype), options.block_tokens, kNumericsVersion);
+      fmt::format("{} block={}", numerics_class(options, model), options.block_tokens);
   base::Sha256 hash;
   hash.update(secret);
   hash.update(std::as_bytes(std::span(model.fingerprint)));
@@ -68,6 +83,10 @@ base::Result<std::unique_ptr<Llm>> Llm::load(const EngineOptions& options,
   ASSIGN_OR_RETURN(llm->plan_, plan_engine(options, config));
   ASSIGN_OR_RETURN(const uint64_t weights_bytes,
                    load::weights_size_bytes(file, config, options.weights));
+  if (options.kv_share_of_free && !options.kv_memory_bytes) {
+    llm->plan_.cache.budget_bytes =
+        share_of_free(llm->plan_, config, weights_bytes, *options.kv_share_of_free);
+  }
   RETURN_IF_ERROR(check_memory(llm->plan_, config, weights_bytes));
   ASSIGN_OR_RETURN(llm->loaded_, load::load_model(file, {.weights = options.weights,
                                                          .pool = &llm->pool_,
@@ -149,6 +168,16 @@ uint64_t Llm::bytes_per_token() const {
   return kv::BlockLayout(plan_.cache.groups[0], plan_.cache.block_tokens).bytes_per_token();
 }
 
+std::string Llm::fingerprint() const {
+  constexpr size_t kShownBytes = 6;
+  const std::string numerics = numerics_class(options_, loaded_);
+  base::Sha256 hash;
+  hash.update(std::as_bytes(std::span(loaded_.fingerprint)));
+  hash.update(std::as_bytes(std::span(numerics)));
+  const base::Sha256Bytes digest = hash.finish();
+  return base::to_hex(std::span(digest).first(kShownBytes));
+}
+
 std::string_view end_reason_name(EndReason reason) {
   switch (reason) {
     case EndReason::kStop:
@@ -157,6 +186,8 @@ std::string_view end_reason_name(EndReason reason) {
       return "length";
     case EndReason::kCancelled:
       return "cancelled";
+    case EndReason::kDeadline:
+      return "deadline";
     case EndReason::kModelFailed:
       return "model_failed";
   }

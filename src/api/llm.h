@@ -26,8 +26,12 @@ struct GenerateRequest {
   std::vector<TokenId> prompt;
   uint32_t max_tokens = 128;
   sample::SamplingParams sampling;
-  std::vector<std::string> stop;  // end the answer when they appear in its text
-  bool ignore_eos = false;        // go on past end-of-generation tokens
+  std::vector<std::string> stop;     // end the answer when they appear in its text
+  bool keeps_stop = false;           // and stay in it
+  std::vector<TokenId> stop_tokens;  // end the answer like end-of-generation tokens
+  bool ignore_eos = false;           // go on past end-of-generation tokens
+  uint32_t min_tokens = 0;           // no end token is chosen before so many
+  bool score_prompt = false;         // logprobs of the prompt's tokens; max_tokens may be 0 then
   bool logprobs = false;
   uint32_t top_logprobs = 0;
   bool digest_logits = false;
@@ -37,9 +41,11 @@ struct GenerateRequest {
   bool reads_cache = true;
   kv::Retention retention = kv::Retention::kNormal;
   uint64_t retain_us = 0;
+  int32_t priority = 0;  // higher is scheduled first
+  uint32_t tenant = 0;   // among whom the machine is shared fairly
 };
 
-enum class EndReason : uint8_t { kStop, kLength, kCancelled, kModelFailed };
+enum class EndReason : uint8_t { kStop, kLength, kCancelled, kDeadline, kModelFailed };
 std::string_view end_reason_name(EndReason reason);
 
 struct TokenDetail {
@@ -107,11 +113,15 @@ class Llm {
   // nullptr: the file carries none.
   const text::ChatTemplate* chat_template() const;
   engine::EngineStats stats() const { return engine_->stats(); }
+  // Error: the first thing wrong with the request. Any thread, also while the engine runs.
+  base::Status check(const engine::Request& request) const { return engine_->check(request); }
   // The engine itself, for callers that drive its steps (they enter base::ScopedFpEnv first).
   engine::Engine& engine() { return *engine_; }
   MemoryUse memory_use() const;
   uint64_t bytes_per_token() const;  // KV payload and scales
   double load_ms() const { return load_ms_; }
+  // Of the model file and how numbers are computed: changes with whatever changes answers.
+  std::string fingerprint() const;
 
  private:
   class Run;  // one generate() call

@@ -169,7 +169,9 @@ base::Result<EnginePlan> plan_engine(const EngineOptions& options,
   plan.limits = {.requests_max = std::max(options.requests_max, sequences),
                  .sequences_max = sequences,
                  .prefill_chunk = std::min(options.prefill_chunk.value_or(context), context),
-                 .logit_rows_max = std::max(options.logit_rows_max, sequences)};
+                 .logit_rows_max = std::max(options.logit_rows_max, sequences),
+                 .step_target_us = options.step_target_us,
+                 .tenant_weights = options.tenant_weights};
   return plan;
 }
 

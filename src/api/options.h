@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "engine/engine.h"
@@ -50,6 +51,11 @@ struct EngineOptions {
   uint32_t logit_rows_max = 0;        // 0: as many as sequences_max
   std::optional<uint64_t> kv_tokens;  // default size of the cache; nullopt: one full context,
                                       // at most 1 GiB
+  // A server's: without kv_memory_bytes, this part of the memory that weights and activations
+  // leave.
+  std::optional<double> kv_share_of_free;
+  std::vector<double> tenant_weights;  // see sched::SchedulerLimits
+  uint64_t step_target_us = 0;
   // What benchmarks compare with; nullopt: as kv::CacheOptions has it.
   std::optional<kv::Publish> kv_publish;
   std::optional<kv::ContiguousRun> kv_contiguous_run;

@@ -1,50 +1,18 @@
 #include "api/run.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace kvasir::api {
-namespace {
-
-EndReason end_reason(engine::FinishReason reason) {
-  switch (reason) {
-    case engine::FinishReason::kStop:
-      return EndReason::kStop;
-    case engine::FinishReason::kLength:
-      return EndReason::kLength;
-    case engine::FinishReason::kModelFailed:
-      return EndReason::kModelFailed;
-  }
-  return EndReason::kModelFailed;
-}
-
-}  // namespace
-
 base::Status Llm::Run::add(const GenerateRequest& request) {
-  for (const std::string& stop : request.stop) {
-    if (stop.empty()) return base::bad_input("a stop string is empty; give at least one character");
-  }
-  if (request.max_tokens == 0) return base::bad_input("0 tokens to generate; ask for at least 1");
-  engine::Request checked{.tokens = request.prompt,
-                          .max_tokens = request.max_tokens,
-                          .sampling = request.sampling,
-                          .logprobs = request.logprobs,
-                          .top_logprobs = request.top_logprobs,
-                          .digest_logits = request.digest_logits,
-                          .domain = request.domain,
-                          .reads_cache = request.reads_cache,
-                          .retention = request.retention,
-                          .retain_us = request.retain_us};
-  checked.choices = request.choices;
-  checked.beams = request.beams;
-  if (!request.ignore_eos) checked.end_tokens = tokenizer_.vocab().end_of_generation;
+  RETURN_IF_ERROR(check_request(request));
+  engine::Request checked = engine_request(request, tokenizer_.vocab().end_of_generation);
   RETURN_IF_ERROR(engine_.check(checked));
   prompt_tokens_ += checked.tokens.size();
   requests_.push_back({std::move(checked), streams_.size()});
   for (uint32_t choice = 0; choice < std::max(request.choices, request.beams); ++choice) {
-    streams_.push_back({.wants_details = request.logprobs,
-                        .detokenizer = text::Detokenizer(tokenizer_, /*at_start=*/false),
-                        .stops = StopMatcher(request.stop),
+    streams_.push_back({.answer = AnswerStream(tokenizer_, request, choice),
                         .completion = {.request = requests_.size() - 1, .choice = choice}});
   }
   return {};
@@ -91,7 +59,7 @@ uint64_t Llm::Run::prompt_tokens_computed() const {
 
 void Llm::Run::handle(const engine::Event& event) {
   const size_t index = running_.at(event.sequence) + event.choice;
-  if (streams_[index].ended) return;  // by a stop string earlier in this step
+  if (streams_[index].answer.ended()) return;  // by a stop string earlier in this step
   if (event.kind == engine::Event::Kind::kToken) take_token(index, event);
   if (event.kind == engine::Event::Kind::kAnswer) take_answer(index, event);
   if (event.kind == engine::Event::Kind::kFinished) {
@@ -100,14 +68,10 @@ void Llm::Run::handle(const engine::Event& event) {
 }
 
 void Llm::Run::take_token(size_t index, const engine::Event& event) {
-  Stream& stream = streams_[index];
-  stream.completion.tokens.push_back(event.token);
-  if (stream.wants_details) {
-    stream.completion.details.push_back(
-        {event.logprob, {event.top.begin(), event.top.begin() + event.top_count}});
-  }
-  emit(index, stream.stops.push(stream.detokenizer.push(event.token)));
-  if (!stream.stops.matched()) return;
+  AnswerStream& answer = streams_[index].answer;
+  answer.push(event);
+  take_news(index);
+  if (!answer.stopped()) return;
   const engine::RequestStats* stats = engine_.cancel(event.sequence, event.choice);
   // nullptr: the engine ended it with this very token; its statistics follow in the same outbox.
   if (stats != nullptr) end(index, EndReason::kStop, *stats);
@@ -115,43 +79,46 @@ void Llm::Run::take_token(size_t index, const engine::Event& event) {
 
 // A whole answer of a beam search; a stop string cuts its text.
 void Llm::Run::take_answer(size_t index, const engine::Event& event) {
-  Stream& stream = streams_[index];
-  stream.completion.score = event.score;
+  streams_[index].completion.score = event.score;
   for (const TokenId token : event.answer) {
-    stream.completion.tokens.push_back(token);
-    emit(index, stream.stops.push(stream.detokenizer.push(token)));
-    if (stream.stops.matched()) return;
+    streams_[index].answer.push(token);
+    take_news(index);
   }
 }
 
 void Llm::Run::end(size_t index, EndReason reason, const engine::RequestStats& stats) {
-  Stream& stream = streams_[index];
-  emit(index, stream.stops.push(stream.detokenizer.finish()));
-  emit(index, stream.stops.finish());
-  stream.completion.reason = stream.stops.matched() ? EndReason::kStop : reason;
-  stream.completion.stats = stats;
-  stream.ended = true;
+  streams_[index].answer.end(reason, stats);
+  take_news(index);
   --streams_open_;
 }
 
-void Llm::Run::emit(size_t index, std::string_view text) {
-  if (text.empty()) return;
-  streams_[index].completion.text += text;
-  if (hooks_.on_text) hooks_.on_text(index, text);
+void Llm::Run::take_news(size_t index) {
+  AnswerPart part = streams_[index].answer.take();
+  Completion& completion = streams_[index].completion;
+  completion.tokens.insert(completion.tokens.end(), part.tokens.begin(), part.tokens.end());
+  completion.details.insert(completion.details.end(), std::make_move_iterator(part.details.begin()),
+                            std::make_move_iterator(part.details.end()));
+  if (part.ending) {
+    completion.reason = part.ending->reason;
+    completion.stats = part.ending->stats;
+  }
+  if (part.text.empty()) return;
+  completion.text += part.text;
+  if (hooks_.on_text) hooks_.on_text(index, part.text);
 }
 
 void Llm::Run::cancel_all() {
   for (const auto& [id, first_stream] : running_) {
     for (size_t i = first_stream; i < streams_.size(); ++i) {
       if (streams_[i].completion.request != streams_[first_stream].completion.request) break;
-      if (streams_[i].ended) continue;
+      if (streams_[i].answer.ended()) continue;
       // A choice that has not begun yet has cost nothing so far.
       const engine::RequestStats* stats = engine_.cancel(id, streams_[i].completion.choice);
       end(i, EndReason::kCancelled, stats == nullptr ? engine::RequestStats{} : *stats);
     }
   }
   for (Stream& stream : streams_) {
-    if (!stream.ended) stream.completion.reason = EndReason::kCancelled;
+    if (!stream.answer.ended()) stream.completion.reason = EndReason::kCancelled;
   }
 }
 

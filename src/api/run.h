@@ -6,9 +6,8 @@
 #include <memory>
 #include <vector>
 
+#include "api/answer_stream.h"
 #include "api/llm.h"
-#include "api/stop_matcher.h"
-#include "text/detokenizer.h"
 
 namespace kvasir::api {
 
@@ -29,10 +28,7 @@ class Llm::Run {
     size_t first_stream = 0;
   };
   struct Stream {
-    bool wants_details = false;
-    bool ended = false;
-    text::Detokenizer detokenizer;
-    StopMatcher stops;
+    AnswerStream answer;
     Completion completion;
   };
 
@@ -43,7 +39,7 @@ class Llm::Run {
   void take_token(size_t index, const engine::Event& event);
   void take_answer(size_t index, const engine::Event& event);
   void end(size_t index, EndReason reason, const engine::RequestStats& stats);
-  void emit(size_t index, std::string_view text);
+  void take_news(size_t index);
   void cancel_all();
 
   engine::Engine& engine_;

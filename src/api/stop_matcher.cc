@@ -23,26 +23,27 @@ StopMatcher::StopMatcher(std::vector<std::string> stops) : stops_(std::move(stop
 }
 
 std::string StopMatcher::push(std::string_view piece) {
-  if (matched_) return {};
+  if (matched()) return {};
   held_ += piece;
   // The match that is complete first wins, so that it does not matter how the text is cut; of two
   // that end together, the longer one.
   size_t begin = std::string::npos;
   size_t end = std::string::npos;
   size_t undecided = 0;
-  for (const std::string& stop : stops_) {
+  for (size_t i = 0; i < stops_.size(); ++i) {
+    const std::string& stop = stops_[i];
     undecided = std::max(undecided, overlap(held_, stop));
     const size_t at = held_.find(stop);
     if (at == std::string::npos) continue;
     if (at + stop.size() < end || (at + stop.size() == end && at < begin)) {
       begin = at;
       end = at + stop.size();
+      match_ = i;
     }
   }
-  matched_ = end != std::string::npos;
-  const size_t shown = matched_ ? begin : held_.size() - undecided;
+  const size_t shown = matched() ? begin : held_.size() - undecided;
   std::string text = held_.substr(0, shown);
-  held_.erase(0, matched_ ? held_.size() : shown);
+  held_.erase(0, matched() ? held_.size() : shown);
   return text;
 }
 

@@ -4,6 +4,7 @@
 // Thread: one owner. Allocates: small strings.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,12 +20,14 @@ class StopMatcher {
   std::string push(std::string_view piece);
   // The text still held back; call once, when no more will come.
   std::string finish();
-  bool matched() const { return matched_; }
+  bool matched() const { return match_.has_value(); }
+  // The stop string that matched. Requires: matched().
+  const std::string& match() const { return stops_[*match_]; }
 
  private:
   std::vector<std::string> stops_;
   std::string held_;
-  bool matched_ = false;
+  std::optional<size_t> match_;
 };
 
 }  // namespace kvasir::api

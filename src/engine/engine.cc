@@ -85,6 +85,9 @@ base::Status Engine::check(const Request& request) const {
     return base::bad_input(
         fmt::format("top_logprobs is {}; give at most {}", request.top_logprobs, kTopLogprobsMax));
   }
+  if (request.tenant >= std::max<size_t>(limits_.tenant_weights.size(), 1)) {
+    return base::bad_input(fmt::format("tenant {} is not known", request.tenant));
+  }
   RETURN_IF_ERROR(check_beams(request));
   return sample::check(request.sampling, vocab);
 }
@@ -113,6 +116,7 @@ SequenceId Engine::submit(Request request) {
                                             .domain = owned->domain,
                                             .retention = owned->retention,
                                             .priority = owned->priority,
+                                            .tenant = owned->tenant,
                                             .reads_cache = owned->reads_cache,
                                             .score_prompt = owned->score_prompt,
                                             .forks = sequences_of(*owned) - 1});
@@ -153,6 +157,25 @@ const RequestStats* Engine::cancel(SequenceId id, uint32_t choice) {
   if (at == running_.end()) return nullptr;
   if (at->beams != nullptr) return close_beams(*at->beams);  // beams end together
   return close(sched::Slot{static_cast<uint32_t>(at - running_.begin())});
+}
+
+bool Engine::has_begun(SequenceId id) const {
+  return std::ranges::none_of(running_, [&](const Running& running) {
+    return running.used && running.id == id && !running.stats.admitted_us;
+  });
+}
+
+void Engine::pause(SequenceId id) {
+  for (uint32_t i = 0; i < running_.size(); ++i) {
+    if (!running_[i].used || running_[i].id != id || running_[i].beams != nullptr) continue;
+    scheduler_->pause(sched::Slot{i});
+  }
+}
+
+void Engine::resume(SequenceId id) {
+  for (uint32_t i = 0; i < running_.size(); ++i) {
+    if (running_[i].used && running_[i].id == id) scheduler_->resume(sched::Slot{i});
+  }
 }
 
 kv::ResetResult Engine::reset_cache() {
@@ -319,9 +342,14 @@ void Engine::sample_row(sched::Slot slot, std::span<const float> logits) {
   event.position = static_cast<uint32_t>(tokens.size());
   event.top_count = static_cast<uint32_t>(
       sampler_.top_logprobs(logits, std::span(event.top).first(request.top_logprobs)));
-  const std::optional<TokenId> token = sampler_.choose(
-      logits, request.sampling,
-      {.tokens = tokens, .prompt_tokens = running.prompt_tokens, .choice = running.choice});
+  const std::optional<TokenId> token =
+      sampler_.choose(logits, request.sampling,
+                      {.tokens = tokens,
+                       .prompt_tokens = running.prompt_tokens,
+                       .choice = running.choice,
+                       .banned = running.stats.tokens_generated < request.min_tokens
+                                     ? std::span<const TokenId>(request.end_tokens)
+                                     : std::span<const TokenId>()});
   if (!token.has_value()) {
     outbox_.pop_back();
     finish(slot, FinishReason::kModelFailed);
@@ -405,13 +433,17 @@ void Engine::check_invariants() const {
   const auto used = static_cast<uint32_t>(
       std::count_if(running_.begin(), running_.end(), [](const Running& r) { return r.used; }));
   uint32_t retired = 0;  // beams without a continuation, or computed and without blocks
+  uint32_t paused = 0;
+  for (uint32_t i = 0; i < running_.size(); ++i) {
+    if (running_[i].used && scheduler_->is_paused(sched::Slot{i})) ++paused;
+  }
   for (const auto& group : beam_groups_) {
     for (const sched::Slot slot : group->spare) {
       retired += running_[sched::index_of(slot)].used ? 1 : 0;
     }
     for (const sched::Slot slot : group->slots) retired += scheduler_->is_parked(slot) ? 1 : 0;
   }
-  CHECK(used == scheduler_->running() + scheduler_->waiting() + retired);
+  CHECK(used == scheduler_->running() + scheduler_->waiting() + retired + paused);
 }
 
 }  // namespace kvasir::engine

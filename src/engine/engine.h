@@ -65,18 +65,31 @@ class Engine {
   // The same for one of its choices; until the prompt is computed, and in a beam search, for all.
   const RequestStats* cancel(SequenceId id, uint32_t choice);
 
+  // Whether some of its rows have been computed, or it has ended.
+  bool has_begun(SequenceId id) const;
+
+  // Computes a request no further until resume(); its blocks go back to the cache, so that it holds
+  // nothing. Beam searches are not paused. No effect on one that has ended.
+  void pause(SequenceId id);
+  void resume(SequenceId id);
+
   // Forgets everything cached. Refused while requests are in the engine; pins are let go.
   kv::ResetResult reset_cache();
 
   // One step of all that runs. The events are valid until the next step. Empty and idle(): nothing
   // left to do.
   std::span<const Event> step();
+  // Nothing can be computed; there may be requests that are paused.
   bool idle() const { return scheduler_->idle(); }
 
   EngineStats stats() const;
   // Of all requests so far; cheap.
   uint64_t prompt_tokens_computed() const { return prompt_tokens_computed_; }
   void check_invariants() const;
+  // Counts every reference of the cache anew and, with `repair`, mends what is wrong.
+  kv::AuditReport audit(bool repair) { return cache_->audit(repair); }
+  // By group, in the order of the arena.
+  std::vector<std::vector<kv::BlockState>> block_states() const { return cache_->block_states(); }
 
  private:
   struct BeamGroup;

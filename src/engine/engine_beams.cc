@@ -18,6 +18,7 @@ base::Status Engine::check_beams(const Request& request) const {
   const char* conflict = request.choices > 1                 ? "several choices"
                          : !request.sampling.greedy()        ? "a temperature"
                          : request.sampling.changes_logits() ? "penalties or a logit bias"
+                         : request.min_tokens > 0            ? "min_tokens"
                          : request.score_prompt || request.logprobs || request.digest_logits
                              ? "logprobs or digests"
                              : nullptr;

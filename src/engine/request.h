@@ -29,6 +29,7 @@ struct Request {
   sample::SamplingParams sampling;
   std::vector<TokenId> encoder_tokens;  // what an encoder reads first; empty: nothing
   std::vector<TokenId> end_tokens;      // ids that end the answer; they are part of it
+  uint32_t min_tokens = 0;              // before so many no end token is chosen; not with beams
   uint32_t choices = 1;                 // answers sampled from one prompt, computed once
   uint32_t beams = 0;                   // beam search of this width instead of sampling; 0: none
   bool score_prompt = false;            // Event::kScore for every prompt row
@@ -42,6 +43,7 @@ struct Request {
   kv::Retention retention = kv::Retention::kNormal;
   uint64_t retain_us = 0;  // keep its blocks from eviction for so long after it has ended
   int32_t priority = 0;    // higher is scheduled first
+  uint32_t tenant = 0;     // below SchedulerLimits::tenants: who shares the machine fairly
 };
 
 enum class FinishReason : uint8_t {

@@ -224,6 +224,8 @@ class Cache {
   const BlockLayout& layout(uint32_t group = 0) const { return layouts_[group]; }
   CacheMode mode() const { return options_.mode; }
   CacheStats stats() const;
+  // Of all blocks, by group.
+  std::vector<std::vector<BlockState>> block_states() const;
 
   // Counts every reference anew and, with `repair`, mends what is wrong.
   AuditReport audit(bool repair);

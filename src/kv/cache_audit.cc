@@ -40,6 +40,16 @@ CacheStats Cache::stats() const {
   return stats;
 }
 
+std::vector<std::vector<BlockState>> Cache::block_states() const {
+  std::vector<std::vector<BlockState>> states(groups());
+  for (uint32_t slab = 0; slab < pool_.slab_count(); ++slab) {
+    for (const BlockId block : pool_.slab_blocks(slab)) {
+      states[pool_.group(block)].push_back(pool_.state(block));
+    }
+  }
+  return states;
+}
+
 void Cache::note_sharing() {
   if (logical_blocks_ <= totals_.blocks_logical_peak) return;
   uint32_t used = 0;

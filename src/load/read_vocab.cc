@@ -45,20 +45,33 @@ constexpr std::string_view kEndTexts[] = {"<|eot_id|>",
                                           "<|tool_response>",
                                           "<｜end▁of▁sentence｜>"};
 
-// Tokens of fill-in-the-middle training that also end an answer: found by key, else by the first
-// of these texts that is a token.
+// Tokens of fill-in-the-middle training: found by the first key that the file has, else by the
+// first of these texts that is a token. The second keys are those of older files.
+struct FillNames {
+  std::string_view key;
+  std::string_view older_key;  // empty: none
+  std::span<const std::string_view> texts;
+};
+constexpr std::string_view kPrefixTexts[] = {"<|fim_prefix|>",  "<fim-prefix>", "<fim_prefix>",
+                                             "<|code_prefix|>", "<PRE>",        "▁<PRE>",
+                                             "<｜fim▁begin｜>"};
+constexpr std::string_view kSuffixTexts[] = {"<|fim_suffix|>",  "<fim-suffix>", "<fim_suffix>",
+                                             "<|code_suffix|>", "<SUF>",        "▁<SUF>",
+                                             "<｜fim▁hole｜>"};
+constexpr std::string_view kMiddleTexts[] = {"<|fim_middle|>",  "<fim-middle>", "<fim_middle>",
+                                             "<|code_middle|>", "<MID>",        "▁<MID>",
+                                             "<｜fim▁end｜>"};
 constexpr std::string_view kPadTexts[] = {"<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>",
                                           "[PAD]"};
 constexpr std::string_view kRepoTexts[] = {"<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>",
                                            "<reponame>"};
 constexpr std::string_view kFileTexts[] = {"<|file_sep|>"};
-struct FillToken {
-  std::string_view key;
-  std::span<const std::string_view> texts;
-};
-constexpr FillToken kFillTokens[] = {{"fim_pad_token_id", kPadTexts},
-                                     {"fim_rep_token_id", kRepoTexts},
-                                     {"fim_sep_token_id", kFileTexts}};
+constexpr FillNames kPrefixNames{"fim_pre_token_id", "prefix_token_id", kPrefixTexts};
+constexpr FillNames kSuffixNames{"fim_suf_token_id", "suffix_token_id", kSuffixTexts};
+constexpr FillNames kMiddleNames{"fim_mid_token_id", "middle_token_id", kMiddleTexts};
+constexpr FillNames kPadNames{"fim_pad_token_id", "", kPadTexts};
+constexpr FillNames kRepoNames{"fim_rep_token_id", "", kRepoTexts};
+constexpr FillNames kFileNames{"fim_sep_token_id", "", kFileTexts};
 
 class VocabReader {
  public:
@@ -76,12 +89,13 @@ class VocabReader {
   base::Status read_merges();
   base::Status read_special_ids();
   base::Status read_flags();
+  base::Status read_fill_tokens();
   base::Status read_end_of_generation();
-  base::Status add_fill_tokens(std::set<TokenId>& ends) const;
 
   base::Result<std::optional<TokenId>> read_id(std::string_view key) const;
   // The key's id; else `fallback`, where that is a token.
   base::Result<std::optional<TokenId>> read_id_or(std::string_view key, TokenId fallback) const;
+  base::Result<std::optional<TokenId>> read_fill_token(const FillNames& names) const;
   std::optional<TokenId> find_token(std::string_view text) const;
   base::Status expect_one_per_token(std::string_view key, size_t count) const;
 
@@ -99,6 +113,7 @@ base::Result<text::Vocab> VocabReader::read() {
   RETURN_IF_ERROR(read_merges());
   RETURN_IF_ERROR(read_special_ids());
   RETURN_IF_ERROR(read_flags());
+  RETURN_IF_ERROR(read_fill_tokens());
   RETURN_IF_ERROR(read_end_of_generation());
   return std::move(vocab_);
 }
@@ -231,12 +246,21 @@ std::optional<TokenId> VocabReader::find_token(std::string_view text) const {
   return found->second;
 }
 
-base::Status VocabReader::add_fill_tokens(std::set<TokenId>& ends) const {
-  for (const FillToken& fill : kFillTokens) {
-    ASSIGN_OR_RETURN(auto id, read_id(fill.key));
-    for (size_t i = 0; i < fill.texts.size() && !id; ++i) id = find_token(fill.texts[i]);
-    if (id) ends.insert(*id);
+base::Result<std::optional<TokenId>> VocabReader::read_fill_token(const FillNames& names) const {
+  ASSIGN_OR_RETURN(auto id, read_id(names.key));
+  if (!id && !names.older_key.empty()) {
+    ASSIGN_OR_RETURN(id, read_id(names.older_key));
   }
+  for (size_t i = 0; i < names.texts.size() && !id; ++i) id = find_token(names.texts[i]);
+  return id;
+}
+
+base::Status VocabReader::read_fill_tokens() {
+  ASSIGN_OR_RETURN(vocab_.fill.prefix, read_fill_token(kPrefixNames));
+  ASSIGN_OR_RETURN(vocab_.fill.suffix, read_fill_token(kSuffixNames));
+  ASSIGN_OR_RETURN(vocab_.fill.middle, read_fill_token(kMiddleNames));
+  ASSIGN_OR_RETURN(vocab_.fill.repository, read_fill_token(kRepoNames));
+  ASSIGN_OR_RETURN(vocab_.fill.file, read_fill_token(kFileNames));
   return {};
 }
 
@@ -250,7 +274,11 @@ base::Status VocabReader::read_end_of_generation() {
   for (const std::string_view text : kEndTexts) {
     if (const auto id = find_token(text)) ends.insert(*id);
   }
-  RETURN_IF_ERROR(add_fill_tokens(ends));
+  // These three of fill-in-the-middle training also end an answer.
+  ASSIGN_OR_RETURN(const auto pad, read_fill_token(kPadNames));
+  for (const auto& id : {pad, vocab_.fill.repository, vocab_.fill.file}) {
+    if (id) ends.insert(*id);
+  }
   // In these two families the token also occurs inside an answer.
   const auto drop = [&](std::string_view text) {
     if (const auto id = find_token(text)) ends.erase(*id);

@@ -116,7 +116,9 @@ TEST(ReadVocab, some_pre_tokenizers_imply_bos) {
 TEST(ReadVocab, an_id_must_be_a_token) {
   for (const char* key :
        {"bos_token_id", "eos_token_id", "unknown_token_id", "eot_token_id", "eom_token_id",
-        "fim_pad_token_id", "fim_rep_token_id", "fim_sep_token_id"}) {
+        "fim_pad_token_id", "fim_rep_token_id", "fim_sep_token_id", "fim_pre_token_id",
+        "fim_suf_token_id", "fim_mid_token_id", "prefix_token_id", "suffix_token_id",
+        "middle_token_id"}) {
     const std::string full = fmt::format("tokenizer.ggml.{}", key);
     expect_refused(bpe().set(full, uint32_t{6}), key, "6 is not 0 to 5");
     expect_refused(bpe().set(full, int32_t{-1}), key, "non-negative integer");
@@ -180,6 +182,40 @@ TEST(ReadVocab, a_key_replaces_the_texts_of_fill_in_the_middle) {
                                            .set("tokenizer.ggml.eos_token_id", uint32_t{0})
                                            .set("tokenizer.ggml.fim_pad_token_id", uint32_t{3}));
   EXPECT_THAT(keyed.end_of_generation, ElementsAre(0, 3));
+}
+
+TEST(ReadVocab, fill_in_the_middle_is_found_by_text) {
+  for (const Texts& names :
+       {Texts{"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"},
+        Texts{"<fim-prefix>", "<fim-suffix>", "<fim-middle>"},
+        Texts{"<fim_prefix>", "<fim_suffix>", "<fim_middle>"}, Texts{"▁<PRE>", "▁<SUF>", "▁<MID>"},
+        Texts{"<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"}}) {
+    const text::Vocab vocab =
+        read_valid(bpe({"a", names[2], names[1], names[0], "<|repo_name|>", "<|file_sep|>"}));
+    EXPECT_EQ(vocab.fill.prefix, 3) << names[0];
+    EXPECT_EQ(vocab.fill.suffix, 2) << names[1];
+    EXPECT_EQ(vocab.fill.middle, 1) << names[2];
+    EXPECT_EQ(vocab.fill.repository, 4);
+    EXPECT_EQ(vocab.fill.file, 5);
+    EXPECT_THAT(vocab.end_of_generation, ElementsAre(4, 5));  // the others are inside of prompts
+  }
+  const text::FillTokens none = read_valid(bpe()).fill;
+  EXPECT_FALSE(none.prefix || none.suffix || none.middle || none.repository || none.file);
+}
+
+TEST(ReadVocab, keys_of_fill_in_the_middle_replace_texts_and_older_keys) {
+  const GgufWriter older = bpe({"<PRE>", "<SUF>", "<MID>", "x", "y", "z"})
+                               .set("tokenizer.ggml.prefix_token_id", uint32_t{3})
+                               .set("tokenizer.ggml.suffix_token_id", uint32_t{4})
+                               .set("tokenizer.ggml.middle_token_id", uint32_t{5});
+  const text::FillTokens by_older = read_valid(older).fill;
+  EXPECT_EQ(by_older.prefix, 3);
+  EXPECT_EQ(by_older.suffix, 4);
+  EXPECT_EQ(by_older.middle, 5);
+  const text::FillTokens by_newer =
+      read_valid(GgufWriter(older).set("tokenizer.ggml.fim_pre_token_id", uint32_t{1})).fill;
+  EXPECT_EQ(by_newer.prefix, 1);
+  EXPECT_EQ(by_newer.suffix, 4);
 }
 
 TEST(ReadVocab, two_families_use_an_end_text_inside_answers) {

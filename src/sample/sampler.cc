@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/check.h"
 #include "base/math.h"
@@ -32,10 +33,13 @@ Sampler::Sampler(uint32_t vocab_size, const kernels::KernelTable& kernels)
 std::optional<TokenId> Sampler::choose(std::span<const float> logits, const SamplingParams& params,
                                        const History& history) {
   CHECK(logits.size() == vocab_size_);
-  const bool plain = params.greedy() && !params.changes_logits();
+  const bool plain = params.greedy() && !params.changes_logits() && history.banned.empty();
   if (!plain) {
     std::copy(logits.begin(), logits.end(), adjusted_.begin());
     apply_bias_and_penalties(adjusted_, params, history);
+    for (const TokenId token : history.banned) {
+      adjusted_[static_cast<size_t>(token)] = -std::numeric_limits<float>::infinity();
+    }
     logits = adjusted_;
   }
   const size_t best = kernels_.arg_max(logits);

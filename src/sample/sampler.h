@@ -2,7 +2,8 @@
 // random number is drawn by counter, so a sequence that is preempted, moved or batched otherwise
 // draws the same.
 //
-// Order: logit bias, penalties, temperature, top-k, min-p, top-p, draw. Ties go to the lower id.
+// Order: logit bias, penalties, bans, temperature, top-k, min-p, top-p, draw. Ties go to the lower
+// id.
 //
 // Thread: one owner. Allocates: constructor only.
 #pragma once
@@ -30,7 +31,8 @@ struct TokenLogprob {
 struct History {
   std::span<const TokenId> tokens;
   size_t prompt_tokens = 0;
-  uint32_t choice = 0;  // which of several answers to one prompt
+  uint32_t choice = 0;              // which of several answers to one prompt
+  std::span<const TokenId> banned;  // not to be chosen now
 };
 
 class Sampler {

@@ -1,11 +1,14 @@
 // What runs next. Deterministic decisions over sequences, the cache, a clock and fixed limits; no
 // randomness, no threads.
 //
-// Order: by priority, then by arrival. In that order every running sequence gets its rows: a decode
-// its one row, prompts together at most `prefill_chunk` tokens a step. Slots are reserved for this
-// step only. Where blocks are short, the last in order is preempted: its blocks stay cached until
-// others need them, and it waits to be admitted again. Nobody is preempted twice without having
-// gained a token in between: until then the blocks it still needs are kept back for it.
+// Order: by priority, then by what the tenant has had so far, then by arrival, where a request that
+// is mostly cached counts as come earlier. In that order every running sequence gets its rows: a
+// decode its one row, prompts together at most `prefill_chunk` tokens a step, and no more than lets
+// the step end in time where answers are under way. Slots are reserved for this step only. Where
+// all places are taken, one who waits gets that of a lower priority, or of a tenant that holds more
+// than its share. Where blocks are short, the last in order is preempted: its blocks stay cached
+// until others need them, and it waits to be admitted again. Nobody is preempted twice without
+// having gained a token in between: until then the blocks it still needs are kept back for it.
 //
 // Early reuse: a request whose prompt goes on with blocks that a running sequence has promised
 // waits for them, at most 1.5 times what computing them itself would take, holding nothing.
@@ -20,6 +23,8 @@
 
 #include "base/clock.h"
 #include "kv/cache.h"
+#include "sched/step_costs.h"
+#include "sched/tenants.h"
 
 namespace kvasir::sched {
 
@@ -31,10 +36,12 @@ constexpr uint32_t index_of(Slot slot) {
 }
 
 struct SchedulerLimits {
-  uint32_t requests_max = 0;    // sequences waiting and running together
-  uint32_t sequences_max = 0;   // running
-  uint32_t prefill_chunk = 0;   // prompt tokens of a step
-  uint32_t logit_rows_max = 0;  // >= sequences_max
+  uint32_t requests_max = 0;           // sequences waiting and running together
+  uint32_t sequences_max = 0;          // running
+  uint32_t prefill_chunk = 0;          // prompt tokens of a step
+  uint32_t logit_rows_max = 0;         // >= sequences_max
+  uint64_t step_target_us = 0;         // prompts leave steps with answers so short; 0: no bound
+  std::vector<double> tenant_weights;  // by tenant; empty: there is one
 
   uint32_t rows_max() const { return prefill_chunk + sequences_max; }
 };
@@ -47,6 +54,7 @@ struct SequenceSpec {
   kv::CacheDomain domain;
   kv::Retention retention = kv::Retention::kNormal;
   int32_t priority = 0;       // higher goes first
+  uint32_t tenant = 0;        // below the number of tenants
   bool reads_cache = true;    // false: computes its whole prompt, but publishes it
   bool score_prompt = false;  // logits of every prompt row, not only of the last
   uint32_t forks = 0;         // sequences that will be forked from it
@@ -90,6 +98,10 @@ class Scheduler {
   void fork(Slot parent, Slot target);
   // Ends a sequence in any state; its blocks stay cached. Forks are removed one by one.
   void remove(Slot slot);
+  // Computes a sequence no further until resume(); its blocks go back to the cache. No effect on
+  // one that does not wait or run.
+  void pause(Slot slot);
+  void resume(Slot slot);
   // Lets go of a sequence's blocks and rows but keeps its place for fork().
   void retire(Slot slot);
 
@@ -113,12 +125,13 @@ class Scheduler {
   bool is_running(Slot slot) const { return sequence_of(slot).state == State::kRunning; }
   // Its logits are known, its blocks were taken: it waits for append_token().
   bool is_parked(Slot slot) const { return sequence_of(slot).state == State::kParked; }
+  bool is_paused(Slot slot) const { return sequence_of(slot).state == State::kPaused; }
 
   void check_invariants() const;
 
  private:
   // kParked: its logits are known and its blocks were taken; it waits for append_token().
-  enum class State : uint8_t { kUnused, kIdle, kWaiting, kRunning, kParked };
+  enum class State : uint8_t { kUnused, kIdle, kWaiting, kRunning, kParked, kPaused };
 
   // tokens: 0 ........ computed ........ tokens.size() ........ tokens_max
   //         |- in the cache -|- to compute -|- not known yet -|
@@ -129,8 +142,11 @@ class Scheduler {
     uint32_t prompt_tokens = 0;
     int32_t priority = 0;  // its own, or of who waits for what it computes
     uint64_t arrival = 0;
-    bool prompt_scored = false;  // mode kNone computes the prompt again, but scores it once
-    bool counted = false;        // its hits and misses
+    uint64_t arrived_us = 0;
+    uint64_t turn_us = 0;          // when it counts as arrived
+    bool short_of_blocks = false;  // it was first in order, and could not be admitted for that
+    bool prompt_scored = false;    // mode kNone computes the prompt again, but scores it once
+    bool counted = false;          // its hits and misses
     uint32_t computed = 0;
     uint32_t protected_until = 0;    // tokens it must compute before it is preempted again
     std::vector<Slot> forks;         // places claimed for copies of it
@@ -148,7 +164,13 @@ class Scheduler {
     uint32_t size() const { return static_cast<uint32_t>(tokens.size()); }
   };
 
-  Slot claim_slot(uint32_t tokens_max);
+  Slot claim_slot(const SequenceSpec& spec);
+  uint32_t prefill_budget() const;
+  void order_by_turn();
+  void sort_lists();
+  void yield_places();
+  bool yields_to(const Sequence& running, const Sequence& waiting) const;
+  void note_probe(Sequence& sequence, const kv::Probe& probe);
   void plan_running();
   void plan_waiting();
   enum class Try : uint8_t { kPlanned, kNoBlocks, kNoBudget };
@@ -172,27 +194,31 @@ class Scheduler {
   void insert_in_order(std::vector<Slot>& list, Slot slot);
   void leave_lists(Slot slot);
   uint32_t places_running() const;
+  uint32_t places_of(uint32_t tenant) const;
   Sequence& sequence_of(Slot slot);
   const Sequence& sequence_of(Slot slot) const;
 
   SchedulerLimits limits_;
   kv::Cache& cache_;
   const base::Clock& clock_;
+  Tenants tenants_;
+  StepCosts costs_;
   std::vector<Sequence> sequences_;  // [requests_max], by slot
   std::vector<Slot> free_slots_;
   std::vector<Slot> waiting_;  // in order
   std::vector<Slot> running_;  // in order
   uint64_t arrivals_ = 0;
+  bool turns_changed_ = false;  // of waiting sequences, in this step
   SchedulerStats stats_;
 
   // The step being planned or computed.
   std::vector<PlannedRows> plan_;
+  uint32_t prefill_budget_ = 0;
   uint32_t prefill_left_ = 0;
   uint32_t logit_rows_left_ = 0;
   uint64_t now_us_ = 0;
   uint32_t rows_planned_ = 0;
   uint32_t kept_back_ = 0;  // blocks that protected sequences still need
-  double row_us_ = 0.0;     // measured time per prompt row, smoothed; 0: not known yet
 };
 
 }  // namespace kvasir::sched

@@ -1,92 +1,12 @@
-#include "sched/scheduler.h"
-
 #include <gtest/gtest.h>
 
 #include <map>
 #include <random>
 
+#include "sched/testing_load.h"
+
 namespace kvasir::sched {
 namespace {
-
-constexpr uint32_t kBlockTokens = 16;
-constexpr uint64_t kRowUs = 10;
-
-class ManualClock final : public base::Clock {
- public:
-  uint64_t now_us() const override { return now_us_; }
-  void advance(uint64_t us) { now_us_ += us; }
-
- private:
-  uint64_t now_us_ = 1000;
-};
-
-std::unique_ptr<kv::Cache> make_cache(uint32_t blocks, uint32_t sequences_max) {
-  const kv::GroupShape group{
-      .layers = 1, .kv_heads = 1, .head_dim = 16, .dtype = quant::KvDtype::kF32};
-  const kv::BlockLayout layout(group, kBlockTokens);
-  return *kv::Cache::create({.groups = {group},
-                             .block_tokens = kBlockTokens,
-                             .budget_bytes = blocks * layout.block_bytes(),
-                             .sequences_max = sequences_max,
-                             .sequence_tokens_max = 512,
-                             .verify = true});
-}
-
-std::vector<TokenId> counting(uint32_t count, TokenId first = 0) {
-  std::vector<TokenId> tokens(count);
-  for (TokenId& token : tokens) token = first++;
-  return tokens;
-}
-
-// A scheduler whose steps take kRowUs a row and choose a token wherever one is sampled.
-class Load {
- public:
-  Load(uint32_t blocks, uint32_t sequences_max, uint32_t prefill_chunk)
-      : cache(make_cache(blocks, sequences_max)),
-        scheduler({.requests_max = 64,
-                   .sequences_max = sequences_max,
-                   .prefill_chunk = prefill_chunk,
-                   .logit_rows_max = sequences_max},
-                  *cache, clock) {}
-
-  Slot add(std::vector<TokenId> tokens, uint32_t answer = 100, int32_t priority = 0) {
-    const auto size = static_cast<uint32_t>(tokens.size());
-    const Slot slot = scheduler.add(
-        {.tokens = std::move(tokens), .tokens_max = size + answer, .priority = priority});
-    tokens_max[slot] = size + answer;
-    return slot;
-  }
-  // Plans and computes a step; what was planned.
-  std::vector<PlannedRows> step() {
-    const auto plan = scheduler.plan();
-    std::vector<PlannedRows> rows(plan.begin(), plan.end());
-    for (const PlannedRows& row : rows) clock.advance(row.tokens * kRowUs);
-    for (const PlannedRows& row : rows) {
-      scheduler.complete(row);
-      const auto size = static_cast<uint32_t>(scheduler.tokens(row.slot).size());
-      if (row.samples && size < tokens_max[row.slot]) {
-        scheduler.append_token(row.slot, 100'000 + static_cast<TokenId>(size));
-      }
-      computed[row.slot] += row.tokens;
-    }
-    scheduler.check_invariants();
-    cache->check_invariants();
-    return rows;
-  }
-
-  ManualClock clock;
-  std::unique_ptr<kv::Cache> cache;
-  Scheduler scheduler;
-  std::map<Slot, uint32_t> tokens_max;  // a sequence that has as many stays as it is
-  std::map<Slot, uint32_t> computed;    // rows
-};
-
-std::vector<Slot> slots_of(const std::vector<PlannedRows>& rows) {
-  std::vector<Slot> slots;
-  slots.reserve(rows.size());
-  for (const PlannedRows& row : rows) slots.push_back(row.slot);
-  return slots;
-}
 
 TEST(Scheduler, a_prompt_is_cut_in_chunks_and_samples_once_at_its_end) {
   Load load(64, 4, 10);

@@ -23,6 +23,16 @@ enum class TokenType : uint8_t {
   kByte = 6,
 };
 
+// Tokens that mark the parts of a prompt whose middle is to be filled in (Bavarian et al.,
+// arXiv:2207.14255).
+struct FillTokens {
+  std::optional<TokenId> prefix;
+  std::optional<TokenId> suffix;
+  std::optional<TokenId> middle;
+  std::optional<TokenId> repository;  // begins several files
+  std::optional<TokenId> file;        // begins one of them
+};
+
 struct Vocab {
   VocabModel model = VocabModel::kBpe;
   std::string pre_tokenizer;        // kBpe: "smollm", "llama-bpe", "qwen2", "gpt-2", ...
@@ -38,6 +48,7 @@ struct Vocab {
   bool add_eos = false;
   bool add_space_prefix = false;           // kSpm
   std::vector<TokenId> end_of_generation;  // ids that end an answer, ascending
+  FillTokens fill;
 };
 
 }  // namespace kvasir::text

@@ -12,11 +12,12 @@ namespace {
 
 void add(SoakFigures& sum, const SoakFigures& more) {
   constexpr uint64_t SoakFigures::* kCounters[] = {
-      &SoakFigures::setups,      &SoakFigures::steps,         &SoakFigures::requests,
-      &SoakFigures::cancels,     &SoakFigures::tokens,        &SoakFigures::tokens_computed,
-      &SoakFigures::tokens_hit,  &SoakFigures::preemptions,   &SoakFigures::evictions,
-      &SoakFigures::copies,      &SoakFigures::dedups,        &SoakFigures::promises,
-      &SoakFigures::relocations, &SoakFigures::promise_waits, &SoakFigures::resets};
+      &SoakFigures::setups,          &SoakFigures::steps,       &SoakFigures::requests,
+      &SoakFigures::cancels,         &SoakFigures::pauses,      &SoakFigures::tokens,
+      &SoakFigures::tokens_computed, &SoakFigures::tokens_hit,  &SoakFigures::preemptions,
+      &SoakFigures::evictions,       &SoakFigures::copies,      &SoakFigures::dedups,
+      &SoakFigures::promises,        &SoakFigures::relocations, &SoakFigures::promise_waits,
+      &SoakFigures::resets};
   for (const auto counter : kCounters) sum.*counter += more.*counter;
 }
 
@@ -47,13 +48,14 @@ SoakReport run_soak(const SoakOptions& options) {
 std::string describe(const SoakFigures& figures) {
   return fmt::format(
       "{} tokens in {:.1f} s: {:.0f} tokens/s; {} setups, {} steps, {} requests, {} cancels, {} "
-      "resets\n"
+      "pauses, {} resets\n"
       "{} tokens hit, {} computed; {} preemptions, {} evictions, {} copies, {} dedups, {} promises "
       "kept, {} waits for one, {} relocations\n",
       figures.tokens, figures.seconds, static_cast<double>(figures.tokens) / figures.seconds,
-      figures.setups, figures.steps, figures.requests, figures.cancels, figures.resets,
-      figures.tokens_hit, figures.tokens_computed, figures.preemptions, figures.evictions,
-      figures.copies, figures.dedups, figures.promises, figures.promise_waits, figures.relocations);
+      figures.setups, figures.steps, figures.requests, figures.cancels, figures.pauses,
+      figures.resets, figures.tokens_hit, figures.tokens_computed, figures.preemptions,
+      figures.evictions, figures.copies, figures.dedups, figures.promises, figures.promise_waits,
+      figures.relocations);
 }
 
 }  // namespace kvasir::sim

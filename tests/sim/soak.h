@@ -34,6 +34,7 @@ struct SoakFigures {
   uint64_t steps = 0;
   uint64_t requests = 0;  // ended, cancelled ones too
   uint64_t cancels = 0;
+  uint64_t pauses = 0;
   uint64_t tokens = 0;
   uint64_t tokens_computed = 0;
   uint64_t tokens_hit = 0;

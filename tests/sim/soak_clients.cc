@@ -47,6 +47,8 @@ engine::Request SoakClients::next(uint32_t client) {
   request.encoder_tokens = pictures_[asked.picture];
   request.domain.tenant[0] = static_cast<uint8_t>(asked.domain % 2);
   request.domain.adapter[31] = static_cast<uint8_t>(asked.domain / 2);
+  const auto tenants = static_cast<uint32_t>(setup_.limits.tenant_weights.size());
+  if (tenants > 0) request.tenant = random_.below(tenants);
   if (random_.permille(30)) request.max_tokens = 0;
   request.score_prompt = random_.permille(20);
   draw_sampling(request);
@@ -93,6 +95,7 @@ void SoakClients::draw_sampling(engine::Request& request) {
   if (random_.percent(20)) request.choices = random_.between(2, 4);
   if (random_.percent(10)) {
     request.end_tokens.push_back(static_cast<TokenId>(random_.below(setup_.vocab)));
+    if (random_.percent(50)) request.min_tokens = random_.below(8);
   }
   if (random_.percent(60)) return;
   request.sampling.temperature = 0.5F + 0.25F * static_cast<float>(random_.below(5));

@@ -59,12 +59,15 @@ std::optional<std::string> SoakRun::run(uint64_t tokens) {
     draining_ |= figures_.tokens >= tokens || random_.permille(setup_.drain_permille);
     if (!draining_) fill();
     if (engine_->idle()) {
+      if (resume_all()) continue;
       check_idle();
       if (figures_.tokens >= tokens) break;
       continue;
     }
     step();
     if (random_.permille(setup_.cancel_permille)) cancel_one();
+    if (random_.permille(setup_.pause_permille)) pause_one();
+    if (random_.permille(setup_.pause_permille)) resume_all();
     if (figures_.steps % steps_per_check_ == 0) engine_->check_invariants();
   }
   add_up();
@@ -194,6 +197,25 @@ void SoakRun::cancel_one() {
   if (++active.ended == active.answers.size()) end_request(index);
 }
 
+void SoakRun::pause_one() {
+  if (active_.empty()) return;
+  Active& active = active_[random_.below(static_cast<uint32_t>(active_.size()))];
+  engine_->pause(active.id);
+  active.paused = true;
+  ++figures_.pauses;
+}
+
+// False: nobody was paused.
+bool SoakRun::resume_all() {
+  bool resumed = false;
+  for (Active& active : active_) {
+    if (!std::exchange(active.paused, false)) continue;
+    engine_->resume(active.id);
+    resumed = true;
+  }
+  return resumed;
+}
+
 void SoakRun::end_request(size_t index) {
   Active& active = active_[index];
   ++figures_.requests;
@@ -225,7 +247,12 @@ void SoakRun::check_answer(const Active& active, uint32_t choice) {
   for (const TokenId token : answer.tokens) {
     const std::optional<TokenId> expected =
         sampler_.choose(oracle_.logits(), request.sampling,
-                        {.tokens = text, .prompt_tokens = prompt_tokens, .choice = choice});
+                        {.tokens = text,
+                         .prompt_tokens = prompt_tokens,
+                         .choice = choice,
+                         .banned = text.size() - prompt_tokens < request.min_tokens
+                                       ? std::span<const TokenId>(request.end_tokens)
+                                       : std::span<const TokenId>()});
     if (expected != token) {
       return fail(fmt::format("request {}, choice {}: token {} at position {} should be {}",
                               static_cast<uint64_t>(active.id), choice, token, text.size(),

@@ -92,6 +92,7 @@ class SoakRun {
     std::vector<Answer> answers;  // by choice
     std::vector<TokenId> scores;  // most likely token after each prompt token
     uint32_t ended = 0;
+    bool paused = false;
   };
 
   bool failed() const { return failure_.has_value(); }
@@ -104,6 +105,8 @@ class SoakRun {
   void take_finished(Active& active, const engine::Event& event);
   void check_hits(const Active& active, const engine::RequestStats& stats);
   void cancel_one();
+  void pause_one();
+  bool resume_all();
   void end_request(size_t index);
   void check_answers(const Active& active);
   void check_answer(const Active& active, uint32_t choice);

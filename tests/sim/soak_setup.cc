@@ -133,6 +133,13 @@ SoakSetup random_setup(uint64_t seed, SoakFamily family) {
   setup.cancel_permille = random.percent(70) ? random.below(40) : 0;
   setup.pins_percent = random.percent(50) ? random.below(30) : 0;
   setup.drain_permille = random.below(6);
+  setup.pause_permille = random.percent(40) ? random.below(60) : 0;
+  if (random.percent(40)) setup.limits.step_target_us = random.between(1, 4000);
+  if (random.percent(50)) {
+    for (uint32_t i = random.between(2, 4); i > 0; --i) {
+      setup.limits.tenant_weights.push_back(0.5 * random.between(1, 6));
+    }
+  }
   return setup;
 }
 
@@ -150,14 +157,16 @@ std::string describe(const SoakSetup& setup) {
   return fmt::format(
       "seed {}: {}{}, {} KiB in blocks of {}, digests {}, publish {}, pins {} %, verify {}; "
       "{} of {} requests run, chunk {}, {} logit rows; {} clients, {} domains, vocab {}/{}, "
-      "<= {} tokens, answers <= {}, cancels {}, pinned {} %, drains {}",
+      "<= {} tokens, answers <= {}, cancels {}, pauses {}, pinned {} %, drains {}, {} tenants, "
+      "step target {} us",
       setup.seed, kv::cache_mode_name(setup.cache.mode), groups, setup.cache.budget_bytes / 1024,
       setup.cache.block_tokens, setup.short_digests ? "8 bit" : "real",
       setup.cache.publish == kv::Publish::kWhenSealed ? "when sealed" : "when finished",
       setup.cache.pinned_percent_max, setup.cache.verify, setup.limits.sequences_max,
       setup.limits.requests_max, setup.limits.prefill_chunk, setup.limits.logit_rows_max,
       setup.clients, setup.domains, setup.alphabet, setup.vocab, setup.tokens_max, setup.answer_max,
-      setup.cancel_permille, setup.pins_percent, setup.drain_permille);
+      setup.cancel_permille, setup.pause_permille, setup.pins_percent, setup.drain_permille,
+      setup.limits.tenant_weights.size(), setup.limits.step_target_us);
 }
 
 }  // namespace kvasir::sim

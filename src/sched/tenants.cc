@@ -1,0 +1,58 @@
+#include "sched/tenants.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace kvasir::sched {
+namespace {
+
+// A generated token takes a step of its own; a prompt's tokens share them.
+constexpr double kDecodeRowCost = 2.0;
+
+}  // namespace
+
+Tenants::Tenants(std::span<const double> weights) : tenants_(std::max<size_t>(weights.size(), 1)) {
+  for (size_t i = 0; i < weights.size(); ++i) {
+    CHECK(weights[i] > 0.0);
+    tenants_[i].weight = weights[i];
+  }
+}
+
+// One that comes back starts level with whoever has had least of those that stayed.
+void Tenants::arrived(uint32_t tenant) {
+  CHECK(tenant < tenants_.size());
+  Tenant& newcomer = tenants_[tenant];
+  if (newcomer.sequences++ > 0) return;
+  if (active_++ == 0) return;
+  double least = -1.0;
+  for (const Tenant& other : tenants_) {
+    if (other.sequences == 0 || &other == &newcomer) continue;
+    if (least < 0.0 || other.had < least) least = other.had;
+  }
+  newcomer.had = std::max(newcomer.had, least);
+}
+
+void Tenants::left(uint32_t tenant) {
+  CHECK(tenants_[tenant].sequences > 0);
+  if (--tenants_[tenant].sequences == 0) --active_;
+}
+
+void Tenants::serve(uint32_t tenant, uint32_t prompt_rows, uint32_t decode_rows) {
+  Tenant& served = tenants_[tenant];
+  served.had += (prompt_rows + kDecodeRowCost * decode_rows) / served.weight;
+}
+
+void Tenants::refresh_order() {
+  for (Tenant& tenant : tenants_) tenant.had_at_refresh = tenant.had;
+}
+
+double Tenants::share(uint32_t tenant, uint32_t places) const {
+  double weights = 0.0;
+  for (const Tenant& other : tenants_) {
+    if (other.sequences > 0) weights += other.weight;
+  }
+  return weights == 0.0 ? places : places * tenants_[tenant].weight / weights;
+}
+
+}  // namespace kvasir::sched

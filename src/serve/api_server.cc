@@ -1,0 +1,111 @@
+#include "serve/api_server.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <utility>
+
+namespace kvasir::serve {
+namespace {
+
+// As clients name it: the file's name without its ending.
+std::string model_name(const ServeFlags& flags, const api::Llm& llm) {
+  if (!flags.model_name.empty()) return flags.model_name;
+  return std::filesystem::path(llm.options().model_path).stem().string();
+}
+
+ModelInfo model_info(const ServeFlags& flags, const api::Llm& llm) {
+  ModelInfo info = ModelInfo::of(llm);
+  info.id = model_name(flags, llm);
+  info.created_s = std::chrono::duration_cast<std::chrono::seconds>(
+                       std::chrono::system_clock::now().time_since_epoch())
+                       .count();
+  info.system_fingerprint = "kvasir-" + llm.fingerprint();
+  return info;
+}
+
+MetricsConstants metrics_constants(const std::string& model, const std::string& version,
+                                   const api::Llm& llm) {
+  return {.model_name = model,
+          .version = version,
+          .kv_mode = std::string(kv::cache_mode_name(llm.options().kv_mode)),
+          .kv_dtype = std::string(quant::kv_dtype_name(llm.options().kv_dtype)),
+          .isa = std::string(kernels::isa_name(llm.options().kernels->isa)),
+          .block_tokens = llm.options().block_tokens,
+          .blocks = llm.stats().cache.blocks().capacity(),
+          .tokens_max = llm.sequence_tokens_limit()};
+}
+
+http::ServerOptions server_options(const ServeFlags& flags) {
+  http::ServerOptions options;
+  options.limits.body_bytes_max = flags.max_body_bytes;
+  options.listeners.push_back({.address = flags.host, .port = static_cast<uint16_t>(flags.port)});
+  if (flags.admin_port) {
+    options.listeners.push_back({.address = flags.admin_host,
+                                 .port = static_cast<uint16_t>(*flags.admin_port),
+                                 .admin = true});
+  }
+  return options;
+}
+
+}  // namespace
+
+base::Result<std::unique_ptr<ApiServer>> ApiServer::start(ServeFlags flags, http::AccessKeys keys,
+                                                          std::unique_ptr<api::Llm> llm,
+                                                          const std::string& version) {
+  std::unique_ptr<ApiServer> server(new ApiServer(std::move(flags), std::move(keys)));
+  ASSIGN_OR_RETURN(server->log_,
+                   RequestLog::create(server->flags_.log_format, server->flags_.log_level));
+  const ServeFlags& held = server->flags_;
+  const api::ServiceLimits limits{.answers_max = llm->plan().limits.requests_max,
+                                  .tokens_max = held.max_queue_tokens};
+  ModelInfo info = model_info(held, *llm);
+  server->metrics_ = std::make_unique<Metrics>(metrics_constants(info.id, version, *llm));
+  server->service_ = api::Service::start(std::move(llm), limits);
+  server->handlers_ = std::make_unique<Handlers>(HandlerParts{.service = server->service_.get(),
+                                                              .metrics = server->metrics_.get(),
+                                                              .log = server->log_.get(),
+                                                              .keys = &server->keys_,
+                                                              .flags = &held,
+                                                              .version = version},
+                                                 std::move(info));
+  Handlers* handlers = server->handlers_.get();
+  ASSIGN_OR_RETURN(server->server_, http::Server::start(
+                                        server_options(held),
+                                        [handlers](const http::Head& head, http::Caller& caller) {
+                                          return handlers->gate(head, caller);
+                                        },
+                                        [handlers](std::shared_ptr<http::Exchange> exchange) {
+                                          handlers->handle(std::move(exchange));
+                                        }));
+  return server;
+}
+
+ApiServer::ApiServer(ServeFlags flags, http::AccessKeys keys)
+    : flags_(std::move(flags)), keys_(std::move(keys)) {}
+
+// From the outside in: no more requests, then no more work on them, then the answers under way.
+ApiServer::~ApiServer() {
+  if (server_ != nullptr) server_->stop();
+  if (handlers_ != nullptr) handlers_->finish_work();
+  service_.reset();
+}
+
+std::optional<uint16_t> ApiServer::admin_port() const {
+  if (!flags_.admin_port) return std::nullopt;
+  return server_->ports().back();
+}
+
+void ApiServer::drain() {
+  service_->drain();
+}
+
+bool ApiServer::drained() {
+  if (!service_->idle() || handlers_->completions_open() > 0) return false;
+  server_->stop_accepting();
+  return server_->connections() == 0;
+}
+
+}  // namespace kvasir::serve
