@@ -100,7 +100,10 @@ CommandResult run_serve(const Flags& flags) {
   ASSIGN_OR_RETURN(const auto server, serve::ApiServer::start(flags.serve, std::move(keys),
                                                               std::move(llm), KVASIR_VERSION));
   print_listening(*server, flags.serve);
-  while (!interrupted()) std::this_thread::sleep_for(kLook);
+  while (!interrupted()) {
+    server->watch();
+    std::this_thread::sleep_for(kLook);
+  }
   drain(*server, flags.serve.drain_timeout_s);
   return kOk;
 }

@@ -81,6 +81,7 @@ class Service {
 
   // Tokenizer, template, configuration, options and plan: what never changes.
   const Llm& llm() const { return *llm_; }
+  const ServiceLimits& limits() const { return limits_; }
 
   const base::Clock& clock() const { return clock_; }
 

@@ -123,6 +123,7 @@ TEST(Limits, waits_when_there_are_no_files_left) {
 TEST(Limits, keeps_hundreds_of_idle_connections) {
   EchoServer echo;
   std::vector<Client> clients;
+  clients.reserve(200);
   for (int i = 0; i < 200; ++i) clients.push_back(echo.connect());
   for (Client& client : clients) EXPECT_EQ(client.send(kGet).read_reply().status, 200u);
   EXPECT_EQ(echo.server().connections(), 200u);

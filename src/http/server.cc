@@ -93,7 +93,7 @@ void Server::Parts::end() {
   context.stop();
 }
 
-base::Result<std::unique_ptr<Server>> Server::start(ServerOptions options, Gate gate,
+base::Result<std::unique_ptr<Server>> Server::start(const ServerOptions& options, Gate gate,
                                                     Handler handler) {
   try {
     auto parts = std::make_unique<Parts>();

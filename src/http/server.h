@@ -19,7 +19,7 @@ class Server {
  public:
   // Raises this process's limit on open files as far as it may go, binds all addresses and begins
   // to serve. Error: an address can not be had; says which and why.
-  static base::Result<std::unique_ptr<Server>> start(ServerOptions options, Gate gate,
+  static base::Result<std::unique_ptr<Server>> start(const ServerOptions& options, Gate gate,
                                                      Handler handler);
   ~Server();  // stops
   Server(const Server&) = delete;

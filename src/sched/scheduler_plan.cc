@@ -14,7 +14,7 @@ constexpr uint32_t kWatermarkShare = 32;
 // How much longer than computing a prefix itself a request waits for another to compute it.
 constexpr double kPromisePatience = 1.5;
 // Prompt rows of a step however long its decode rows take.
-constexpr uint32_t kPromptRowsMin = 16;
+constexpr uint32_t kPromptRowsMin = 32;
 constexpr double kCachedCreditMaxUs = 2e6;
 
 }  // namespace

@@ -19,12 +19,16 @@ Tenants::Tenants(std::span<const double> weights) : tenants_(std::max<size_t>(we
   }
 }
 
-// One that comes back starts level with whoever has had least of those that stayed.
+// One that comes back starts level with whoever has had least of those that stayed; where nobody
+// did, with the last that was there, so that those who come after it owe it nothing for the past.
 void Tenants::arrived(uint32_t tenant) {
   CHECK(tenant < tenants_.size());
   Tenant& newcomer = tenants_[tenant];
   if (newcomer.sequences++ > 0) return;
-  if (active_++ == 0) return;
+  if (active_++ == 0) {
+    newcomer.had = std::max(newcomer.had, had_when_idle_);
+    return;
+  }
   double least = -1.0;
   for (const Tenant& other : tenants_) {
     if (other.sequences == 0 || &other == &newcomer) continue;
@@ -35,7 +39,8 @@ void Tenants::arrived(uint32_t tenant) {
 
 void Tenants::left(uint32_t tenant) {
   CHECK(tenants_[tenant].sequences > 0);
-  if (--tenants_[tenant].sequences == 0) --active_;
+  if (--tenants_[tenant].sequences > 0) return;
+  if (--active_ == 0) had_when_idle_ = tenants_[tenant].had;
 }
 
 void Tenants::serve(uint32_t tenant, uint32_t prompt_rows, uint32_t decode_rows) {

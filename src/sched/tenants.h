@@ -41,6 +41,7 @@ class Tenants {
 
   std::vector<Tenant> tenants_;
   uint32_t active_ = 0;
+  double had_when_idle_ = 0.0;  // of the last tenant that left
 };
 
 }  // namespace kvasir::sched

@@ -63,5 +63,17 @@ TEST(Tenants, whoever_was_away_saves_nothing_up) {
   EXPECT_EQ(tenants.had(1), tenants.had(0) + 500) << "nor is anything forgiven";
 }
 
+TEST(Tenants, what_was_had_while_the_others_were_away_is_not_owed_to_them) {
+  const std::vector<double> weights = {1.0, 1.0};
+  Tenants tenants(weights);
+  tenants.arrived(0);
+  tenants.serve(0, 1000, 0);
+  tenants.left(0);
+  tenants.arrived(1);  // nobody is there to be level with
+  tenants.arrived(0);
+  tenants.refresh_order();
+  EXPECT_EQ(tenants.had(0), tenants.had(1));
+}
+
 }  // namespace
 }  // namespace kvasir::sched

@@ -98,6 +98,19 @@ std::optional<uint16_t> ApiServer::admin_port() const {
   return server_->ports().back();
 }
 
+void ApiServer::watch() {
+  const api::ServiceStats stats = service_->stats();
+  const bool stuck = stats.since_step_us > kStuckAfterUs;
+  if (stuck && !said_stuck_) {
+    log_->error("watchdog", fmt::format("a step has not ended for {} s; /readyz says 503",
+                                        stats.since_step_us / 1'000'000));
+  }
+  said_stuck_ = stuck;
+  if (stats.audits_wrong > std::exchange(audits_wrong_said_, stats.audits_wrong)) {
+    log_->error("audit", "the cache's books were wrong and have been mended; please report this");
+  }
+}
+
 void ApiServer::drain() {
   service_->drain();
 }

@@ -32,6 +32,8 @@ class ApiServer {
   // Nothing is under way any more, and every answer has been sent. Ask again until it is so.
   bool drained();
   RequestLog& log() { return *log_; }
+  // Logs what an operator must know, once each: a step that does not end, books that were wrong.
+  void watch();
 
  private:
   ApiServer(ServeFlags flags, http::AccessKeys keys);
@@ -42,6 +44,8 @@ class ApiServer {
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<api::Service> service_;
   std::unique_ptr<Handlers> handlers_;
+  bool said_stuck_ = false;
+  uint64_t audits_wrong_said_ = 0;
   std::unique_ptr<http::Server> server_;  // last: its exchanges use everything above
 };
 

@@ -1,6 +1,5 @@
 // POST /v1/completions.
 #include <algorithm>
-#include <numeric>
 #include <span>
 #include <utility>
 
@@ -58,6 +57,12 @@ CompletionCall::CompletionCall(Setup setup, std::vector<std::string> echoes)
                  {.id_prefix = "cmpl-", .object = "text_completion", .chunk = "text_completion"}),
       echoes_(std::move(echoes)),
       progress_(answers().size(), fresh_progress()) {}
+
+double mean_logprob(const std::vector<api::TokenDetail>& details) {
+  double sum = 0.0;
+  for (const api::TokenDetail& detail : details) sum += static_cast<double>(detail.logprob);
+  return sum / static_cast<double>(std::max<size_t>(details.size(), 1));
+}
 
 // The prompt's tokens: the first has no probability, the others have been scored.
 void CompletionCall::add_echo(size_t request, CompletionLogprobs& logprobs) const {
@@ -119,21 +124,15 @@ std::string CompletionCall::stream_part(size_t answer, const api::AnswerPart& pa
 // All answers; or of every request's best_of the n best, which are counted anew.
 std::vector<size_t> CompletionCall::chosen_answers() const {
   const auto choices = static_cast<size_t>(parameters().choices);
-  const auto mean_logprob = [&](size_t index) {
-    double sum = 0.0;
-    for (const api::TokenDetail& detail : answers()[index].details) {
-      sum += static_cast<double>(detail.logprob);
-    }
-    return sum / static_cast<double>(std::max<size_t>(answers()[index].details.size(), 1));
-  };
   std::vector<size_t> chosen;
   size_t first = 0;
   for (const api::GenerateRequest& request : requests()) {
-    std::vector<size_t> ranked(request.choices);
-    std::iota(ranked.begin(), ranked.end(), first);
-    if (request.choices > choices) std::ranges::stable_sort(ranked, std::greater(), mean_logprob);
-    chosen.insert(chosen.end(), ranked.begin(),
-                  ranked.begin() + static_cast<std::ptrdiff_t>(choices));
+    std::vector<std::pair<double, size_t>> ranked;  // how bad it is, which it is
+    for (size_t i = first; i < first + request.choices; ++i) {
+      ranked.emplace_back(request.choices > choices ? -mean_logprob(answers()[i].details) : 0.0, i);
+    }
+    std::ranges::sort(ranked);
+    for (size_t i = 0; i < choices; ++i) chosen.push_back(ranked[i].second);
     first += request.choices;
   }
   return chosen;

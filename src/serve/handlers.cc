@@ -14,9 +14,6 @@
 namespace kvasir::serve {
 namespace {
 
-// A step that takes longer than this means that the engine is stuck.
-constexpr uint64_t kStuckAfterUs = 120'000'000;
-
 std::optional<uint64_t> deadline_us(double seconds) {
   if (seconds <= 0.0) return std::nullopt;
   return static_cast<uint64_t>(seconds * 1e6);
@@ -176,10 +173,8 @@ http::Response Handlers::no_route(const http::Head& head) {
 // another site.
 std::optional<http::Response> Handlers::check_origin(const http::Head& head) const {
   if (!is_loopback(parts_.flags->host)) return std::nullopt;
-  const std::string_view origin = head.field("origin");
-  if (is_own_name(head.field("host")) && (origin.empty() || is_own_name(origin))) {
-    return std::nullopt;
-  }
+  const auto names_us = [&](std::string_view value) { return value.empty() || is_own_name(value); };
+  if (names_us(head.field("host")) && names_us(head.field("origin"))) return std::nullopt;
   return error_response(
       {.status = 403,
        .message = "the Host or Origin header names another machine; --allow-host permits names",
@@ -188,7 +183,7 @@ std::optional<http::Response> Handlers::check_origin(const http::Head& head) con
 
 bool Handlers::is_own_name(std::string_view authority) const {
   const std::string_view name = name_of(authority);
-  return name == "localhost" || name == "127.0.0.1" || name == "[::1]" || name.empty() ||
+  return name == "localhost" || name == "127.0.0.1" || name == "[::1]" ||
          name == parts_.flags->host ||
          std::ranges::find(parts_.flags->allowed_hosts, name) != parts_.flags->allowed_hosts.end();
 }
@@ -208,13 +203,9 @@ void Handlers::handle(Shared exchange) {
 void Handlers::complete(Shared exchange, Parser parse) {
   auto call = parse(model_, exchange->request());
   if (!call) return exchange->respond(error_response(call.error()));
-  uint32_t answers = 0;
-  for (const api::GenerateRequest& request : (*call)->requests()) {
-    if (base::Status status = parts_.service->check(request); !status) {
-      return exchange->respond(error_response({.message = status.error().message}));
-    }
-    answers += request.choices;
-  }
+  const ApiResult<uint32_t> checked = check_requests((*call)->requests());
+  if (!checked) return exchange->respond(error_response(checked.error()));
+  const uint32_t answers = *checked;
   const uint32_t tenant = exchange->request().caller.tenant;
   if (!claim_tenant_place(tenant, answers)) {
     parts_.metrics->on_refused("tenant_limit");
@@ -230,6 +221,28 @@ void Handlers::complete(Shared exchange, Parser parse) {
                       tenant_answers_[tenant].fetch_sub(answers);
                       completions_open_.fetch_sub(1);
                     });
+}
+
+// How many answers they ask for. Error: they can never run, alone or together.
+ApiResult<uint32_t> Handlers::check_requests(
+    const std::vector<api::GenerateRequest>& requests) const {
+  uint32_t answers = 0;
+  uint64_t tokens = 0;
+  for (const api::GenerateRequest& request : requests) {
+    if (base::Status status = parts_.service->check(request); !status) {
+      return std::unexpected(ApiError{.message = status.error().message});
+    }
+    answers += request.choices;
+    tokens += request.prompt.size() + uint64_t{request.max_tokens} * request.choices;
+  }
+  const api::ServiceLimits& limits = parts_.service->limits();
+  if (answers <= limits.answers_max && (requests.size() == 1 || tokens <= limits.tokens_max)) {
+    return answers;
+  }
+  return std::unexpected(ApiError{
+      .message = fmt::format("{} answers of {} tokens in all are more than the server takes at a "
+                             "time: {} answers, {} tokens; ask for fewer at once",
+                             answers, tokens, limits.answers_max, limits.tokens_max)});
 }
 
 bool Handlers::claim_tenant_place(uint32_t tenant, uint32_t answers) {

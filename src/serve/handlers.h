@@ -74,6 +74,7 @@ class Handlers {
   bool is_own_name(std::string_view authority) const;
 
   void complete(Shared exchange, Parser parse);
+  ApiResult<uint32_t> check_requests(const std::vector<api::GenerateRequest>& requests) const;
   bool claim_tenant_place(uint32_t tenant, uint32_t answers);
 
   void live(Shared exchange);

@@ -54,8 +54,16 @@ bool is_loopback(const std::string& host) {
 base::Result<http::AccessKeys> check_flags(const ServeFlags& flags) {
   RETURN_IF_ERROR(check_numbers(flags));
   http::AccessKeys keys;
-  for (const std::string& key : flags.api_keys) RETURN_IF_ERROR(keys.add(key, /*admin=*/true));
-  if (!flags.api_key_file.empty()) RETURN_IF_ERROR(keys.read_file(flags.api_key_file));
+  for (const std::string& key : flags.api_keys) {
+    if (const base::Status added = keys.add(key, /*admin=*/true); !added) {
+      return base::bad_input("--api-key: " + added.error().message);
+    }
+  }
+  if (!flags.api_key_file.empty()) {
+    RETURN_IF_ERROR(keys.read_file(flags.api_key_file));
+    // Whoever names a file does not want a server that is open to all.
+    if (keys.empty()) return base::bad_input(flags.api_key_file + ": holds no keys; add one");
+  }
   const bool reachable =
       !is_loopback(flags.host) || (flags.admin_port && !is_loopback(flags.admin_host));
   if (reachable && keys.empty() && !flags.insecure) {

@@ -14,6 +14,9 @@
 
 namespace kvasir::serve {
 
+// A step that takes longer than this means that the engine is stuck.
+inline constexpr uint64_t kStuckAfterUs = 120'000'000;
+
 // As written on a command line.
 struct ServeFlags {
   std::string host = "127.0.0.1";
@@ -27,7 +30,7 @@ struct ServeFlags {
   std::string model_name;                  // empty: from the file
   uint32_t max_queue = 1024;               // answers that wait
   uint32_t max_queue_tokens = 8'000'000;   // prompts and max_tokens of all that wait or run
-  double itl_target_ms = 150.0;            // 0: no bound
+  double itl_target_ms = 200.0;            // 0: no bound
   double queue_timeout_s = 600.0;          // 0: for ever, and so on
   double first_token_timeout_s = 0.0;
   double request_timeout_s = 0.0;

@@ -94,7 +94,7 @@ TEST_F(TextApi, detokenizes_for_both_kinds_of_clients) {
   EXPECT_EQ(text.at("content"), "so it is \xC3\xA9");
   EXPECT_EQ(text.at("prompt"), text.at("content"));
   const auto half = model_->encode("\xC3\xA9").front();
-  body["tokens"] = {half};
+  body["tokens"] = boost::json::value_from(std::vector<TokenId>{half});
   EXPECT_EQ(answer(detokenize_response, boost::json::serialize(body)).at("content"),
             "\xEF\xBF\xBD");
 }

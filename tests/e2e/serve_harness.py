@@ -72,6 +72,7 @@ class Stream:
                 continue  # the empty line between events, or a comment
             data = line[len("data: "):].strip()
             if data == b"[DONE]":
+                self.close()
                 return
             yield json.loads(data)
         raise AssertionError("the stream ended without [DONE]")

@@ -6,7 +6,7 @@ import signal
 import socket
 import unittest
 
-from harness import KvasirTest
+from harness import MODEL, KvasirTest
 from serve_bad_input_cases import COMPLETIONS, LENGTH, BODY, head
 from serve_harness import SOON_S, ServersTest, ServeTest, eventually, text_of, total
 
@@ -229,10 +229,12 @@ class EndTest(ServersTest):
     ANSWERS = LONG | {"max_tokens": 200}
 
     def begin(self, server, count, **body):
-        """Streams that have each said something: [(stream, its iterator, the first chunk)]."""
+        """Streams that have each said something: [(its other chunks, the first one)]."""
         opened = [server.stream(COMPLETIONS, **body) for _ in range(count)]
-        iterators = [iter(stream) for stream in opened]
-        return [(stream, chunks, next(chunks)) for stream, chunks in zip(opened, iterators)]
+        for stream in opened:
+            self.addCleanup(stream.close)
+        iterators = map(iter, opened)
+        return [(chunks, next(chunks)) for chunks in iterators]
 
     def test_open_streams_end_whole_and_new_requests_are_refused(self):
         server = self.serve()
@@ -244,13 +246,13 @@ class EndTest(ServersTest):
         refusal = server.post(COMPLETIONS, SHORT)
         self.refused(refusal, 503)
         self.assertIn("retry-after", refusal.fields)
-        for _, chunks, first in begun:
+        for chunks, first in begun:
             self.assertEqual(text_of([first, *chunks]), expected)
         self.assertEqual(server.wait(), 0)
 
     def test_the_time_to_drain_is_bounded(self):
         server = self.serve("--drain-timeout", "1")
-        (_, chunks, _), = self.begin(server, 1, **LONG)
+        (chunks, _), = self.begin(server, 1, **LONG)
         server.terminate()
         with self.assertRaises(AssertionError):  # without [DONE]
             list(chunks)
@@ -259,7 +261,7 @@ class EndTest(ServersTest):
     def test_a_second_signal_ends_it_at_once(self):
         for number in (signal.SIGTERM, signal.SIGINT):
             server = self.serve()
-            (_, chunks, _), = self.begin(server, 1, **LONG)
+            (chunks, _), = self.begin(server, 1, **LONG)
             server.process.send_signal(number)
             eventually(lambda: server.get("/readyz").status == 503, "it drains")
             server.process.send_signal(number)
@@ -270,6 +272,8 @@ class EndTest(ServersTest):
     def test_an_idle_server_ends_at_once_whoever_is_connected(self):
         server = self.serve()
         with server.socket() as connection:
+            connection.sendall(head(line="GET /livez HTTP/1.1"))
+            self.assertTrue(connection.recv(1 << 16).endswith(b"ok\n"))
             server.terminate()
             self.assertEqual(server.wait(), 0)
             self.assertEqual(connection.recv(1), b"")
@@ -287,7 +291,7 @@ class StartTest(KvasirTest):
     def test_a_port_in_use_is_a_failure_of_one_line(self):
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = str(other.getsockname()[1])
-            self.refuses(1, port, "--port", port)
+            self.refuses(1, port, "--port", port, "-m", MODEL)
 
     def test_what_makes_no_sense_is_bad_usage(self):
         for named, *flags in (
@@ -296,13 +300,14 @@ class StartTest(KvasirTest):
                 ("--port", "--port", "http"), ("--host", "--host", "not an address"),
                 ("--max-queue", "--max-queue", "-1"),
                 ("--max-queue-tokens", "--max-queue-tokens", "0"),
-                ("--log-format", "--log-format", "xml"), ("--log-level", "--log-level", "loud"),
+                ("--log-format", "--log-format", "xml", "-m", MODEL),
+                ("--log-level", "--log-level", "loud", "-m", MODEL),
                 ("--itl-target-ms", "--itl-target-ms", "-1"),
                 ("--itl-target-ms", "--itl-target-ms", "nan"),
                 ("--drain-timeout", "--drain-timeout", "-1"),
                 ("--threads", "--threads", "-2"), ("--kv-memory", "--kv-memory", "lots"),
-                ("KV budget", "--kv-memory", "1KiB"),
-                ("are available", "--kv-memory", "100000GiB"),
+                ("KV budget", "--kv-memory", "1KiB", "-m", MODEL),
+                ("are available", "--kv-memory", "100000GiB", "-m", MODEL),
                 ("none: No such file", "-m", "none")):
             self.refuses(2, named, *flags)
 

@@ -146,7 +146,8 @@ class AdminListenerTest(ServersTest):
             answer = server.call(method, path, port=server.admin_port)
             self.assertEqual(answer.status, 200, path)
             answer = server.call(method, path, None, bearer("wrong"), server.admin_port)
-            self.refused(answer, 401)
+            # Scrapers have no keys; reaching their listener is enough.
+            self.assertEqual(answer.status, 200 if path == "/metrics" else 401)
         for path in OPEN:
             self.assertEqual(server.call("GET", path, port=server.admin_port).status, 200)
 
@@ -205,7 +206,7 @@ class StartTest(KvasirTest):
             for secret in (hashed("b")[7:], "1234", hashed("a1")[7:]):
                 self.assertNotIn(secret, message)
         self.refuses("keys", "--api-key-file", self.write("keys", "# nobody\n"))
-        self.refuses("none: No such file", "--api-key-file", "none")
+        self.refuses("none: can not be read", "--api-key-file", "none")
         self.refuses("--api-key", "--api-key", "")
 
 
