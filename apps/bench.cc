@@ -103,7 +103,8 @@ void add_load_server_options(CLI::App& command, bench::LoadOptions& options) {
 
 void add_load_request_options(CLI::App& command, bench::LoadOptions& options) {
   command.add_option("--sequences,--concurrency", options.sequences, "streams at once")
-      ->check(CLI::Range(1U, 1'000'000U));
+      ->check(CLI::Range(1U, 1'000'000U))
+      ->capture_default_str();
   command.add_option("--requests", options.requests, "streams in all; default: --sequences")
       ->check(CLI::Range(uint64_t{1}, uint64_t{1'000'000'000}));
   command.add_option("--rate", options.rate, "arrivals per second instead of --sequences at once")
@@ -111,10 +112,12 @@ void add_load_request_options(CLI::App& command, bench::LoadOptions& options) {
   command.add_option("--duration", options.duration_s, "seconds; streams open then are left")
       ->check(CLI::Range(0.001, 1e6));
   command.add_option("--tokens", options.tokens, "prompt tokens")
-      ->check(CLI::Range(1U, 10'000'000U));
+      ->check(CLI::Range(1U, 10'000'000U))
+      ->capture_default_str();
   command.add_option("--shared-prefix", options.shared_prefix, "of these, common to all prompts");
   command.add_option("--generate", options.generate, "tokens to generate")
-      ->check(CLI::Range(1U, 10'000'000U));
+      ->check(CLI::Range(1U, 10'000'000U))
+      ->capture_default_str();
   command.add_flag("--mixed", options.mixed, "every other request samples, temperature 0.8");
   command.add_option("--seed", options.seed, "of prompts, arrivals and samples");
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <boost/asio/ip/address.hpp>
 #include <cmath>
 #include <utility>
 
@@ -47,8 +48,12 @@ base::Status check_numbers(const ServeFlags& flags) {
 
 }  // namespace
 
+// A name may mean any address, but for the one that everybody knows.
 bool is_loopback(const std::string& host) {
-  return host == "localhost" || host == "::1" || host.starts_with("127.");
+  if (host == "localhost") return true;
+  boost::system::error_code error;
+  const auto address = boost::asio::ip::make_address(host, error);
+  return !error && address.is_loopback();
 }
 
 base::Result<http::AccessKeys> check_flags(const ServeFlags& flags) {
