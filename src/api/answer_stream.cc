@@ -83,9 +83,6 @@ base::Status check_request(const GenerateRequest& request) {
   for (const std::string& stop : request.stop) {
     if (stop.empty()) return base::bad_input("a stop string is empty; give at least one character");
   }
-  if (request.max_tokens == 0 && !request.score_prompt) {
-    return base::bad_input("0 tokens to generate; ask for at least 1");
-  }
   return {};
 }
 

@@ -7,6 +7,7 @@
 namespace kvasir::api {
 base::Status Llm::Run::add(const GenerateRequest& request) {
   RETURN_IF_ERROR(check_request(request));
+  if (request.max_tokens == 0) return base::bad_input("0 tokens to generate; ask for at least 1");
   engine::Request checked = engine_request(request, tokenizer_.vocab().end_of_generation);
   RETURN_IF_ERROR(engine_.check(checked));
   prompt_tokens_ += checked.tokens.size();

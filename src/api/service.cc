@@ -11,6 +11,8 @@ namespace kvasir::api {
 namespace {
 
 constexpr uint64_t kPublishEveryUs = 50'000;
+// Of the places that are free, one tenant may hold so many times as many.
+constexpr uint32_t kTenantShareOfFree = 4;
 // How late a deadline may be noticed while no step is made.
 constexpr auto kIdleLook = std::chrono::milliseconds(20);
 
@@ -31,7 +33,9 @@ std::unique_ptr<Service> Service::start(std::unique_ptr<Llm> llm, const ServiceL
 }
 
 Service::Service(std::unique_ptr<Llm> llm, const ServiceLimits& limits)
-    : llm_(std::move(llm)), limits_(limits) {
+    : llm_(std::move(llm)),
+      limits_(limits),
+      tenant_answers_(std::max<size_t>(llm_->plan().limits.tenant_weights.size(), 1)) {
   // Whoever is let in has a place in the engine.
   CHECK(limits.answers_max <= llm_->plan().limits.requests_max);
   publish();
@@ -56,22 +60,32 @@ std::expected<RequestId, Refusal> Service::submit(ServiceRequest request,
                                                   std::shared_ptr<AnswerListener> listener) {
   const uint32_t answers = answers_of(request.generate);
   const uint64_t tokens = tokens_of(request.generate);
+  const uint32_t tenant = request.generate.tenant;
   RequestId id{};
   {
     const std::lock_guard lock(mutex_);
     if (draining_.load()) return std::unexpected(Refusal::kDraining);
-    // A request larger than the whole queue may run alone.
-    const bool fits = tokens <= limits_.tokens_max - std::min(limits_.tokens_max, tokens_);
-    if (answers > limits_.answers_max - answers_ || (answers_ > 0 && !fits)) {
-      return std::unexpected(Refusal::kQueueFull);
-    }
+    if (!has_room(tenant, answers, tokens)) return std::unexpected(Refusal::kQueueFull);
     answers_ += answers;
+    tenant_answers_[tenant] += answers;
     tokens_ += tokens;
     id = RequestId{next_id_++};
     commands_.emplace_back(Submit{id, std::move(request), std::move(listener), clock_.now_us()});
   }
   has_commands_.notify_one();
   return id;
+}
+
+// A request larger than the whole queue may run alone. Where there are several tenants, each leaves
+// the others room: the fuller the queue, the less one of them may hold of it (a dynamic threshold:
+// Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998).
+// Requires: mutex_ is held.
+bool Service::has_room(uint32_t tenant, uint32_t answers, uint64_t tokens) const {
+  const uint32_t free = limits_.answers_max - answers_;
+  if (answers > free) return false;
+  const bool shared = tenant_answers_.size() > 1;
+  if (shared && tenant_answers_[tenant] + answers > kTenantShareOfFree * free) return false;
+  return answers_ == 0 || tokens <= limits_.tokens_max - std::min(limits_.tokens_max, tokens_);
 }
 
 void Service::post(Command command) {
@@ -161,6 +175,7 @@ void Service::obey(Submit& submit) {
             .streams_open = answers_of(request),
             .prompt_tokens = request.prompt.size(),
             .tokens = tokens_of(request),
+            .tenant = request.tenant,
             .submitted_us = submit.submitted_us};
   for (uint32_t choice = 0; choice < open.streams_open; ++choice) {
     open.streams.emplace_back(llm_->tokenizer(), request, choice);
@@ -277,6 +292,7 @@ void Service::deliver(Open& open) {
   if (open.streams_open == 0) {
     const std::lock_guard lock(mutex_);
     answers_ -= static_cast<uint32_t>(open.streams.size());
+    tenant_answers_[open.tenant] -= static_cast<uint32_t>(open.streams.size());
     tokens_ -= open.tokens;
   }
   for (AnswerStream& stream : open.streams) {

@@ -38,7 +38,7 @@ class AnswerListener {
   virtual ~AnswerListener() = default;
   virtual void on_part(AnswerPart part) = 0;
   // With GenerateRequest::score_prompt, in order, before the first part.
-  virtual void on_score(PromptScore) {}
+  virtual void on_score(const PromptScore&) {}
 };
 
 // Measured from submit(); nullopt: for ever. A request that misses one ends with kDeadline.
@@ -116,6 +116,7 @@ class Service {
     uint32_t streams_open = 0;
     size_t prompt_tokens = 0;
     uint64_t tokens = 0;
+    uint32_t tenant = 0;
     uint64_t submitted_us = 0;
     bool has_token = false;
     bool touched = false;  // has news of this step
@@ -139,6 +140,7 @@ class Service {
   using Command = std::variant<Submit, Cancel, Pause, Call>;
 
   Service(std::unique_ptr<Llm> llm, const ServiceLimits& limits);
+  bool has_room(uint32_t tenant, uint32_t answers, uint64_t tokens) const;
   void post(Command command);
   void run();
   bool take_commands();
@@ -169,6 +171,7 @@ class Service {
   std::vector<Command> commands_;
   uint64_t next_id_ = 1;
   uint32_t answers_ = 0;
+  std::vector<uint32_t> tenant_answers_;  // of these, by tenant
   uint64_t tokens_ = 0;
   bool stopping_ = false;
   ServiceStats published_;

@@ -13,16 +13,18 @@ namespace {
 
 constexpr uint32_t kVocab = 280;  // ids below it are in the tiny model's vocabulary
 
-std::unique_ptr<Llm> tiny_model(uint32_t sequences_max = 4, uint32_t answers_max = 64) {
+std::unique_ptr<Llm> tiny_model(uint32_t tenants = 1) {
+  constexpr uint32_t kSequencesMax = 4;
   EngineFlags flags;
   flags.model = KVASIR_SOURCE_DIR "/tests/golden/tiny/llama-q4_0.gguf";
   flags.threads = 1;
-  flags.max_sequences = sequences_max;
+  flags.max_sequences = kSequencesMax;
   flags.block_tokens = 16;
   auto options = parse_options(flags);
   CHECK(options.has_value());
-  options->requests_max = answers_max;
-  options->logit_rows_max = sequences_max + 8;
+  options->requests_max = 64;
+  options->tenant_weights.assign(tenants, 1.0);
+  options->logit_rows_max = kSequencesMax + 8;
   options->kv_verify = true;
   auto llm = Llm::load(*options, {});
   CHECK(llm.has_value());
@@ -59,7 +61,7 @@ class Ear final : public AnswerListener {
     answer.ending = part.ending;
     if (part.ending && --open_ == 0) ended_.set_value();
   }
-  void on_score(PromptScore score) override { scores.push_back(std::move(score)); }
+  void on_score(const PromptScore& score) override { scores.push_back(score); }
 
   const AnswerPart& wait(uint32_t choice = 0) {
     if (done_.valid()) done_.get();
@@ -223,6 +225,24 @@ TEST(Service, refuses_what_the_queue_has_no_room_for) {
   EXPECT_EQ(refused.error(), Refusal::kQueueFull);
   first->wait();
   EXPECT_TRUE(service->submit({request_of(3), {}}, std::make_shared<Ear>()).has_value());
+}
+
+TEST(Service, one_tenant_leaves_others_room_in_the_queue) {
+  const auto service = Service::start(tiny_model(/*tenants=*/2), {.answers_max = 10});
+  std::vector<std::shared_ptr<Ear>> ears;
+  const auto submit = [&](uint32_t tenant) {
+    GenerateRequest request = request_of(1, 20, 300);
+    request.tenant = tenant;
+    const auto ear = std::make_shared<Ear>();
+    const bool taken = service->submit({std::move(request), {}}, ear).has_value();
+    if (taken) ears.push_back(ear);
+    return taken;
+  };
+  uint32_t flood = 0;
+  while (submit(0)) ++flood;
+  EXPECT_EQ(flood, 8U);
+  EXPECT_TRUE(submit(1));
+  for (const auto& ear : ears) ear->wait();
 }
 
 TEST(Service, counts_tokens_but_lets_a_large_request_run_alone) {

@@ -64,13 +64,16 @@ base::Result<std::unique_ptr<ApiServer>> ApiServer::start(ServeFlags flags, http
   ModelInfo info = model_info(held, *llm);
   server->metrics_ = std::make_unique<Metrics>(metrics_constants(info.id, version, *llm));
   server->service_ = api::Service::start(std::move(llm), limits);
-  server->handlers_ = std::make_unique<Handlers>(HandlerParts{.service = server->service_.get(),
-                                                              .metrics = server->metrics_.get(),
-                                                              .log = server->log_.get(),
-                                                              .keys = &server->keys_,
-                                                              .flags = &held,
-                                                              .version = version},
-                                                 std::move(info));
+  const ApiServer* raw = server.get();
+  server->handlers_ =
+      std::make_unique<Handlers>(HandlerParts{.service = server->service_.get(),
+                                              .metrics = server->metrics_.get(),
+                                              .log = server->log_.get(),
+                                              .keys = &server->keys_,
+                                              .flags = &held,
+                                              .connections = [raw] { return raw->connections(); },
+                                              .version = version},
+                                 std::move(info));
   Handlers* handlers = server->handlers_.get();
   ASSIGN_OR_RETURN(server->server_, http::Server::start(
                                         server_options(held),
@@ -80,7 +83,14 @@ base::Result<std::unique_ptr<ApiServer>> ApiServer::start(ServeFlags flags, http
                                         [handlers](std::shared_ptr<http::Exchange> exchange) {
                                           handlers->handle(std::move(exchange));
                                         }));
+  server->listening_.store(server->server_.get());
   return server;
+}
+
+// Requests may come in while start() has not returned yet.
+uint32_t ApiServer::connections() const {
+  const http::Server* server = listening_.load();
+  return server == nullptr ? 0 : server->connections();
 }
 
 ApiServer::ApiServer(ServeFlags flags, http::AccessKeys keys)

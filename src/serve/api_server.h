@@ -3,6 +3,7 @@
 // Thread: one owner; connections and requests live on threads of its own.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -26,6 +27,7 @@ class ApiServer {
   uint16_t port() const { return server_->ports().front(); }
   std::optional<uint16_t> admin_port() const;
   uint32_t connections_max() const { return server_->connections_max(); }
+  uint32_t connections() const;
 
   // Takes no more requests and says so at /readyz; those under way go on.
   void drain();
@@ -44,6 +46,7 @@ class ApiServer {
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<api::Service> service_;
   std::unique_ptr<Handlers> handlers_;
+  std::atomic<const http::Server*> listening_{nullptr};
   bool said_stuck_ = false;
   uint64_t audits_wrong_said_ = 0;
   std::unique_ptr<http::Server> server_;  // last: its exchanges use everything above

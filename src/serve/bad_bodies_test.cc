@@ -16,7 +16,6 @@ using ::testing::HasSubstr;
 using testing::json_of;
 using ::testing::Not;
 using testing::request_of;
-using testing::TestModel;
 using testing::tiny_model;
 
 // An endpoint by its letter, with the fields it needs.

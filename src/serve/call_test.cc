@@ -14,7 +14,6 @@ namespace {
 using ::testing::ElementsAre;
 using testing::ending_of;
 using testing::events_of;
-using ::testing::HasSubstr;
 using testing::json_of;
 using testing::request_of;
 using ::testing::SizeIs;
@@ -83,7 +82,7 @@ class Calls : public ::testing::Test {
     }
     return values;
   }
-  static json::value with(std::string text, std::string_view more = {}) {
+  static json::value with(const std::string& text, std::string_view more = {}) {
     return json_of(more.empty() ? "{" + text + "}" : "{" + text + ", " + std::string(more) + "}");
   }
 

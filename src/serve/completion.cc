@@ -22,7 +22,7 @@ class Completion::Listener : public api::AnswerListener {
     if (part.ending) completion_->parts_.metrics->on_answer_ended(*part.ending);
     completion_->hear({prompt_, std::move(part)});
   }
-  void on_score(api::PromptScore score) override { completion_->hear({prompt_, std::move(score)}); }
+  void on_score(const api::PromptScore& score) override { completion_->hear({prompt_, score}); }
 
  private:
   // Time between tokens, as the engine made them.

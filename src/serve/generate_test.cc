@@ -13,7 +13,6 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using testing::json_of;
 using testing::request_of;
 using testing::TestModel;
 using testing::tiny_model;

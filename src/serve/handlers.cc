@@ -279,7 +279,7 @@ void Handlers::models(Shared exchange) {
 }
 
 void Handlers::metrics(Shared exchange) {
-  exchange->respond({.body = parts_.metrics->text(parts_.service->stats()),
+  exchange->respond({.body = parts_.metrics->text(parts_.service->stats(), parts_.connections()),
                      .content_type = "text/plain; version=0.0.4; charset=utf-8"});
 }
 

@@ -32,6 +32,7 @@ struct HandlerParts {
   RequestLog* log = nullptr;
   const http::AccessKeys* keys = nullptr;
   const ServeFlags* flags = nullptr;
+  std::function<uint32_t()> connections;  // open now
   std::string version;
 };
 
