@@ -73,7 +73,9 @@ class ReadmeTest(ServersTest):
         return result.stdout.decode()
 
     def test_the_server_answers_every_curl_line(self):
-        for start, lines in conversations(self.TEXT):
+        found = list(conversations(self.TEXT))
+        self.assertTrue(found)
+        for start, lines in found:
             flags = shlex.split(start.removeprefix(SERVE).rstrip("& "))
             port = PORT.search(start)
             server = self.serve(*(flags if not port else

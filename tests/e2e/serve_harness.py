@@ -65,17 +65,26 @@ class Stream:
         self.status = response.status
         self.fields = {name.lower(): value for name, value in response.getheaders()}
 
+    def _data(self):
+        """Of every event."""
+        while line := self._response.readline():
+            if line.startswith(b"data: "):  # else the empty line between events, or a comment
+                yield line[len("data: "):].strip()
+
     def __iter__(self):
         """The JSON of every event; ends behind [DONE], without which a stream is cut off."""
-        while line := self._response.readline():
-            if not line.startswith(b"data: "):
-                continue  # the empty line between events, or a comment
-            data = line[len("data: "):].strip()
+        for data in self._data():
             if data == b"[DONE]":
                 self.close()
                 return
             yield json.loads(data)
         raise AssertionError("the stream ended without [DONE]")
+
+    def to_the_end(self):
+        """The JSON of every event of a stream that may end in another way."""
+        events = [json.loads(data) for data in self._data()]
+        self.close()
+        return events
 
     def close(self):
         self._response.close()

@@ -94,7 +94,14 @@ class ProbesTest(ServeTest):
             self.assertEqual(sum(group["blocks_" + state]
                                  for state in ("free", "filling", "sealed", "cached")),
                              group["blocks_capacity"])
-        self.assertTrue(self.good(self.server.get("/kv/map")))
+
+    def test_the_map_shows_the_blocks_that_the_figures_count(self):
+        self.server.completion(**SHORT)
+        self.server.wait_until_idle()
+        kv_map = self.good(self.server.get("/kv/map"))
+        for shown, counted in zip(kv_map["groups"], self.server.kv_stats()["groups"], strict=True):
+            for letter, state in kv_map["legend"].items():
+                self.assertEqual(shown["blocks"].count(letter), counted["blocks_" + state])
 
 
 class ResetTest(ServeTest):
@@ -208,7 +215,27 @@ class SlowReaderTest(ServeTest):
         self.assertIn(b"data: [DONE]", data)
 
 
-class QueueTest(ServersTest):
+class LimitsTest(ServersTest):
+    def test_an_answer_that_misses_its_deadline_says_so(self):
+        server = self.serve("--request-timeout", "1")
+        error = self.refused(server.post(COMPLETIONS, LONG), 504)
+        self.assertEqual(error["code"], "timeout")
+        events = server.stream(COMPLETIONS, **LONG).to_the_end()
+        self.assertEqual(events[-1]["error"]["code"], "timeout")
+        self.assertTrue(all("choices" in event for event in events[:-1]))
+        server.wait_until_idle()
+
+    def test_each_request_is_a_line_of_the_log(self):
+        server = self.serve("--log-format", "json")
+        usage = server.completion(**SHORT)["usage"]
+        server.close()
+        lines = [json.loads(line) for line in server.lines if line.startswith("{")]
+        line, = [line for line in lines if line["event"] == "request"]
+        self.assertEqual((line["path"], line["finish"]), (COMPLETIONS, "length"))
+        self.assertEqual(line["prompt_tokens"], usage["prompt_tokens"])
+        self.assertEqual(line["tokens_generated"], usage["completion_tokens"])
+        self.assertRegex(line["request_id"], "^req-")
+
     def test_what_does_not_fit_the_queue_is_sent_away_with_a_time_to_come_back(self):
         server = self.serve("--max-queue", "2", "--max-sequences", "1")
         streams = [server.stream(COMPLETIONS, **LONG) for _ in range(3)]

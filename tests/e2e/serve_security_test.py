@@ -98,6 +98,15 @@ class TenantsTest(ServeTest):
             again, cached = self.ask("a2", "S" + PROMPT, cache_salt=salt)
             self.assertEqual((again, cached > 0), (text, warm), salt)
 
+    def test_a_tenant_has_no_more_under_way_than_it_may(self):
+        body = {"prompt": PROMPT, "max_tokens": 2}
+        self.good(self.server.call("POST", COMPLETIONS, body | {"n": 4}, bearer("b1")))
+        for more in ({"n": 5}, {"n": 3, "prompt": [PROMPT, PROMPT]}):
+            answer = self.server.call("POST", COMPLETIONS, body | more, bearer("b1"))
+            self.assertEqual(self.refused(answer, 429)["type"], "rate_limit_error")
+            self.assertIn("retry-after", answer.fields)
+            self.good(self.server.call("POST", COMPLETIONS, body | more, bearer("a1")))
+
     def test_only_operators_see_and_change_the_whole_server(self):
         for method, path in (("GET", "/metrics"), ("GET", "/kv/stats"), ("GET", "/kv/map"),
                              ("POST", "/reset_prefix_cache")):
