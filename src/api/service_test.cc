@@ -108,6 +108,7 @@ TEST(Service, answers_what_the_library_answers) {
     requests.back().top_logprobs = 3;
   }
   std::vector<std::shared_ptr<Ear>> ears;
+  ears.reserve(requests.size());
   for (const GenerateRequest& request : requests) ears.push_back(ask(*service, request));
   const auto expected = llm->generate(requests, {});
   ASSERT_TRUE(expected.has_value());
@@ -131,6 +132,7 @@ TEST(Service, takes_requests_from_many_threads_at_once) {
     lone[seed] = ask(*service, request_of(seed))->wait().tokens;
   }
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (uint32_t thread = 0; thread < 4; ++thread) {
     threads.emplace_back([&, thread] {
       for (uint32_t i = 0; i < 10; ++i) {

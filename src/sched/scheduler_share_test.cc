@@ -40,7 +40,9 @@ TEST(SchedulerShare, a_flooding_tenant_gives_up_what_is_beyond_its_share) {
   load.step();
   EXPECT_EQ(load.scheduler.running(), 4U);
   std::array<Slot, 3> quiet{};
-  for (TokenId i = 0; i < 3; ++i) quiet[i] = load.add(spec_of(5000 + i * 100, 4, 100, 1));
+  for (size_t i = 0; i < 3; ++i) {
+    quiet[i] = load.add(spec_of(5000 + static_cast<TokenId>(i) * 100, 4, 100, 1));
+  }
   for (int step = 0; step < 4; ++step) load.step();
   EXPECT_TRUE(load.scheduler.is_running(quiet[0]));
   EXPECT_TRUE(load.scheduler.is_running(quiet[1]));
@@ -49,7 +51,7 @@ TEST(SchedulerShare, a_flooding_tenant_gives_up_what_is_beyond_its_share) {
 
 TEST(SchedulerShare, places_stay_as_they_are_once_they_are_shared) {
   Load load = shared_load(4, {1.0, 1.0});
-  for (TokenId i = 0; i < 8; ++i) load.add(spec_of(i * 100, 4, 100, i % 2));
+  for (TokenId i = 0; i < 8; ++i) load.add(spec_of(i * 100, 4, 100, static_cast<uint32_t>(i % 2)));
   for (int step = 0; step < 50; ++step) load.step();
   EXPECT_EQ(load.scheduler.stats().preemptions, 0U);
 }

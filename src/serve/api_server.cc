@@ -75,14 +75,15 @@ base::Result<std::unique_ptr<ApiServer>> ApiServer::start(ServeFlags flags, http
                                               .version = version},
                                  std::move(info));
   Handlers* handlers = server->handlers_.get();
-  ASSIGN_OR_RETURN(server->server_, http::Server::start(
-                                        server_options(held),
-                                        [handlers](const http::Head& head, http::Caller& caller) {
-                                          return handlers->gate(head, caller);
-                                        },
-                                        [handlers](std::shared_ptr<http::Exchange> exchange) {
-                                          handlers->handle(std::move(exchange));
-                                        }));
+  ASSIGN_OR_RETURN(server->server_,
+                   http::Server::start(
+                       server_options(held),
+                       [handlers](const http::Head& head, http::Caller& caller) {
+                         return handlers->gate(head, caller);
+                       },
+                       [handlers](const std::shared_ptr<http::Exchange>& exchange) {
+                         handlers->handle(exchange);
+                       }));
   server->listening_.store(server->server_.get());
   return server;
 }

@@ -188,19 +188,17 @@ bool Handlers::is_own_name(std::string_view authority) const {
          std::ranges::find(parts_.flags->allowed_hosts, name) != parts_.flags->allowed_hosts.end();
 }
 
-void Handlers::handle(Shared exchange) {
+void Handlers::handle(const Shared& exchange) {
   const Route* route = find_route(exchange->request().head);  // the gate has let it pass
-  exchange = std::make_shared<CountedExchange>(std::move(exchange), *parts_.metrics, route->path);
+  const auto counted = std::make_shared<CountedExchange>(exchange, *parts_.metrics, route->path);
   if (!route->works) {
-    (this->*route->action)(std::move(exchange));
+    (this->*route->action)(counted);
     return;
   }
-  boost::asio::post(worker_, [this, route, shared = std::move(exchange)]() mutable {
-    (this->*route->action)(std::move(shared));
-  });
+  boost::asio::post(worker_, [this, route, counted] { (this->*route->action)(counted); });
 }
 
-void Handlers::complete(Shared exchange, Parser parse) {
+void Handlers::complete(const Shared& exchange, Parser parse) {
   auto call = parse(model_, exchange->request());
   if (!call) return exchange->respond(error_response(call.error()));
   const ApiResult<uint32_t> checked = check_requests((*call)->requests());
@@ -216,11 +214,10 @@ void Handlers::complete(Shared exchange, Parser parse) {
                         .retry_after_s = 1}));
   }
   completions_open_.fetch_add(1);
-  Completion::start(completion_parts_, std::move(exchange), *std::move(call),
-                    [this, tenant, answers] {
-                      tenant_answers_[tenant].fetch_sub(answers);
-                      completions_open_.fetch_sub(1);
-                    });
+  Completion::start(completion_parts_, exchange, *std::move(call), [this, tenant, answers] {
+    tenant_answers_[tenant].fetch_sub(answers);
+    completions_open_.fetch_sub(1);
+  });
 }
 
 // How many answers they ask for. Error: they can never run, alone or together.
@@ -254,11 +251,11 @@ bool Handlers::claim_tenant_place(uint32_t tenant, uint32_t answers) {
   return false;
 }
 
-void Handlers::live(Shared exchange) {
+void Handlers::live(const Shared& exchange) {
   exchange->respond({.body = "ok\n", .content_type = "text/plain"});
 }
 
-void Handlers::ready(Shared exchange) {
+void Handlers::ready(const Shared& exchange) {
   const bool draining = parts_.service->draining();
   const bool stuck = parts_.service->stats().since_step_us > kStuckAfterUs;
   if (!draining && !stuck) {
@@ -270,20 +267,20 @@ void Handlers::ready(Shared exchange) {
                      .fields = {{"Retry-After", "5"}}});
 }
 
-void Handlers::version(Shared exchange) {
+void Handlers::version(const Shared& exchange) {
   exchange->respond(json_response(boost::json::object{{"version", parts_.version}}));
 }
 
-void Handlers::models(Shared exchange) {
+void Handlers::models(const Shared& exchange) {
   exchange->respond(json_response(models_json(model_)));
 }
 
-void Handlers::metrics(Shared exchange) {
+void Handlers::metrics(const Shared& exchange) {
   exchange->respond({.body = parts_.metrics->text(parts_.service->stats(), parts_.connections()),
                      .content_type = "text/plain; version=0.0.4; charset=utf-8"});
 }
 
-void Handlers::openapi(Shared exchange) {
+void Handlers::openapi(const Shared& exchange) {
   http::Response response;
   response.body = openapi_document({.version = parts_.version,
                                     .model_id = model_.id,
@@ -295,7 +292,7 @@ void Handlers::openapi(Shared exchange) {
   exchange->respond(std::move(response));
 }
 
-void Handlers::kv_stats(Shared exchange) {
+void Handlers::kv_stats(const Shared& exchange) {
   parts_.service->with_engine([exchange, service = parts_.service](engine::Engine& engine) {
     const engine::EngineStats stats = engine.stats();
     const api::ServiceStats counts = service->stats();
@@ -316,7 +313,7 @@ void Handlers::kv_stats(Shared exchange) {
 }
 
 // A letter for each block, in the order of the arena.
-void Handlers::kv_map(Shared exchange) {
+void Handlers::kv_map(const Shared& exchange) {
   parts_.service->with_engine([exchange](engine::Engine& engine) {
     static constexpr char kLetters[] = {'.', 'f', 's', 'c'};
     boost::json::array groups;
@@ -331,7 +328,7 @@ void Handlers::kv_map(Shared exchange) {
   });
 }
 
-void Handlers::reset_cache(Shared exchange) {
+void Handlers::reset_cache(const Shared& exchange) {
   parts_.service->with_engine([exchange](engine::Engine& engine) {
     const kv::ResetResult result = engine.reset_cache();
     if (result.done) {
@@ -346,25 +343,25 @@ void Handlers::reset_cache(Shared exchange) {
   });
 }
 
-void Handlers::chat(Shared exchange) {
-  complete(std::move(exchange), parse_chat);
+void Handlers::chat(const Shared& exchange) {
+  complete(exchange, parse_chat);
 }
-void Handlers::completions(Shared exchange) {
-  complete(std::move(exchange), parse_completion);
+void Handlers::completions(const Shared& exchange) {
+  complete(exchange, parse_completion);
 }
-void Handlers::llama_completion(Shared exchange) {
-  complete(std::move(exchange), parse_llama_completion);
+void Handlers::llama_completion(const Shared& exchange) {
+  complete(exchange, parse_llama_completion);
 }
-void Handlers::infill(Shared exchange) {
-  complete(std::move(exchange), parse_infill);
+void Handlers::infill(const Shared& exchange) {
+  complete(exchange, parse_infill);
 }
-void Handlers::tokenize(Shared exchange) {
+void Handlers::tokenize(const Shared& exchange) {
   exchange->respond(tokenize_response(model_, exchange->request()));
 }
-void Handlers::detokenize(Shared exchange) {
+void Handlers::detokenize(const Shared& exchange) {
   exchange->respond(detokenize_response(model_, exchange->request()));
 }
-void Handlers::render(Shared exchange) {
+void Handlers::render(const Shared& exchange) {
   exchange->respond(render_response(model_, exchange->request()));
 }
 

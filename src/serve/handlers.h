@@ -45,14 +45,14 @@ class Handlers {
 
   // Before the body is read: the refusal, or nothing.
   std::optional<http::Response> gate(const http::Head& head, http::Caller& caller) const;
-  void handle(std::shared_ptr<http::Exchange> exchange);
+  void handle(const std::shared_ptr<http::Exchange>& exchange);
 
   // Completions whose client still waits.
   uint32_t completions_open() const { return completions_open_.load(); }
 
  private:
   using Shared = std::shared_ptr<http::Exchange>;
-  using Action = void (Handlers::*)(Shared);
+  using Action = void (Handlers::*)(const Shared&);
   // kOpen: no key needed. kKeyed: any key. kAdmin: an admin's, on the admin listener if there is
   // one.
   enum class Access : uint8_t { kOpen, kKeyed, kAdmin };
@@ -74,26 +74,26 @@ class Handlers {
                                              http::Caller& caller) const;
   bool is_own_name(std::string_view authority) const;
 
-  void complete(Shared exchange, Parser parse);
+  void complete(const Shared& exchange, Parser parse);
   ApiResult<uint32_t> check_requests(const std::vector<api::GenerateRequest>& requests) const;
   bool claim_tenant_place(uint32_t tenant, uint32_t answers);
 
-  void live(Shared exchange);
-  void ready(Shared exchange);
-  void version(Shared exchange);
-  void models(Shared exchange);
-  void metrics(Shared exchange);
-  void openapi(Shared exchange);
-  void kv_stats(Shared exchange);
-  void kv_map(Shared exchange);
-  void reset_cache(Shared exchange);
-  void chat(Shared exchange);
-  void completions(Shared exchange);
-  void llama_completion(Shared exchange);
-  void infill(Shared exchange);
-  void tokenize(Shared exchange);
-  void detokenize(Shared exchange);
-  void render(Shared exchange);
+  void live(const Shared& exchange);
+  void ready(const Shared& exchange);
+  void version(const Shared& exchange);
+  void models(const Shared& exchange);
+  void metrics(const Shared& exchange);
+  void openapi(const Shared& exchange);
+  void kv_stats(const Shared& exchange);
+  void kv_map(const Shared& exchange);
+  void reset_cache(const Shared& exchange);
+  void chat(const Shared& exchange);
+  void completions(const Shared& exchange);
+  void llama_completion(const Shared& exchange);
+  void infill(const Shared& exchange);
+  void tokenize(const Shared& exchange);
+  void detokenize(const Shared& exchange);
+  void render(const Shared& exchange);
 
   HandlerParts parts_;
   ModelInfo model_;

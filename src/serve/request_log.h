@@ -4,6 +4,8 @@
 // Thread: any. Allocates: freely.
 #pragma once
 
+#include <spdlog/fwd.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -11,10 +13,6 @@
 
 #include "base/result.h"
 #include "http/exchange.h"
-
-namespace spdlog {
-class logger;
-}
 
 namespace kvasir::serve {
 
