@@ -91,6 +91,7 @@ std::span<const Handlers::Route> Handlers::routes() {
       {"GET", "/health", kOpen, false, &Handlers::ready},
       {"GET", "/version", kKeyed, false, &Handlers::version},
       {"GET", "/v1/models", kKeyed, false, &Handlers::models},
+      {"GET", "/tokenizer_info", kKeyed, false, &Handlers::tokenizer_info},
       {"GET", "/openapi.json", kKeyed, false, &Handlers::openapi},
       {"GET", "/metrics", kAdmin, false, &Handlers::metrics},
       {"GET", "/kv/stats", kAdmin, false, &Handlers::kv_stats},
@@ -273,6 +274,10 @@ void Handlers::version(const Shared& exchange) {
 
 void Handlers::models(const Shared& exchange) {
   exchange->respond(json_response(models_json(model_)));
+}
+
+void Handlers::tokenizer_info(const Shared& exchange) {
+  exchange->respond(json_response(tokenizer_json(model_)));
 }
 
 void Handlers::metrics(const Shared& exchange) {

@@ -82,6 +82,7 @@ class Handlers {
   void ready(const Shared& exchange);
   void version(const Shared& exchange);
   void models(const Shared& exchange);
+  void tokenizer_info(const Shared& exchange);
   void metrics(const Shared& exchange);
   void openapi(const Shared& exchange);
   void kv_stats(const Shared& exchange);

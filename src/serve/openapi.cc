@@ -64,6 +64,8 @@ constexpr Endpoint kEndpoints[] = {
      "Models"},
     {"get", "/version", "getVersion", "The version of the server.", Audience::kClients, "",
      "Version"},
+    {"get", "/tokenizer_info", "getTokenizer", "What the tokenizer adds and ends with.",
+     Audience::kClients, "", "Object"},
     {"get", "/openapi.json", "getDescription", "This document.", Audience::kClients, "", "Object"},
     {"get", "/livez", "isAlive", "Whether the process answers.", Audience::kAll},
     {"get", "/readyz", "isReady", "Whether requests would be served now.", Audience::kAll, "", "",

@@ -145,6 +145,20 @@ http::Response render_response(const ModelInfo& model, const http::Request& requ
   return response_of(render(model, request));
 }
 
+json::object tokenizer_json(const ModelInfo& model) {
+  const text::Vocab& vocab = model.tokenizer->vocab();
+  const auto text_of = [&](const std::optional<TokenId>& token) {
+    if (!token) return json::value(nullptr);
+    return json::value(replace_broken(api::token_bytes_or_name(*model.tokenizer, *token)));
+  };
+  return {{"tokenizer_class", vocab.model == text::VocabModel::kBpe ? "bpe" : "spm"},
+          {"bos_token", text_of(vocab.bos)},
+          {"eos_token", text_of(vocab.eos)},
+          {"unk_token", text_of(vocab.unknown)},
+          {"add_bos_token", vocab.add_bos},
+          {"model_max_length", model.tokens_max}};
+}
+
 json::object models_json(const ModelInfo& model) {
   json::object entry{{"id", model.id},
                      {"object", "model"},

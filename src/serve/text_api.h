@@ -19,6 +19,9 @@ http::Response detokenize_response(const ModelInfo& model, const http::Request& 
 // POST /v1/chat/completions/render: the prompt that a chat request has, as tokens and text.
 http::Response render_response(const ModelInfo& model, const http::Request& request);
 
+// GET /tokenizer_info: what clients that let the server tokenize ask first.
+boost::json::object tokenizer_json(const ModelInfo& model);
+
 // GET /v1/models.
 boost::json::object models_json(const ModelInfo& model);
 
