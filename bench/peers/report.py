@@ -4,6 +4,8 @@ import pathlib
 import statistics
 import sys
 
+import machine
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
 import plot_bench  # noqa: E402: the project's own plotting, found by the line above
 
@@ -54,8 +56,8 @@ def markdown(head, lines):
     names = [engine["engine"] for engine in head["engines"]]
     text = [
         f"{head['model']}, {head['threads']} threads, {head['rounds']} rounds, engines in turn, "
-        f"on {head['cpu']['name']} (family {head['cpu']['family']}, model {head['cpu']['model']}), "
-        f"{head['date']}. Tokens per second, median (minimum to maximum).",
+        f"on {machine.describe_cpu(head['cpu'])}, {head['date']}. Tokens per second, median "
+        "(minimum to maximum).",
         "",
         f"| workload | {' | '.join(names)} | ours ÷ best peer |",
         "|---" * (len(names) + 2) + "|",
@@ -77,7 +79,14 @@ def markdown(head, lines):
     return "\n".join(text) + "\n"
 
 
-def plot(head, lines, path):
+def bar(svg, corner, size, colour):
+    svg.parts.append(
+        f'<rect x="{corner[0]:.1f}" y="{corner[1]:.1f}" width="{size[0]:.1f}" '
+        f'height="{size[1]:.1f}" fill="{colour}"/>'
+    )
+
+
+def plot(head, lines, path, title="Speed"):
     """Bars beside each other: every engine's rate in multiples of the best peer's."""
     best = best_variants(lines)
     names = [engine["engine"] for engine in head["engines"]]
@@ -89,7 +98,7 @@ def plot(head, lines, path):
             bars[workload] = [(names.index(n), rate / unit) for n, rate in rates.items()]
     if not bars:
         return
-    svg = plot_bench.Svg(f"Speed, {head['model']}", "workload", "multiples of the best peer")
+    svg = plot_bench.Svg(f"{title}, {head['model']}", "workload", "multiples of the best peer")
     bottom = plot_bench.HEIGHT - plot_bench.BOTTOM
     # One more row of the scale than needed, for the legend.
     highest = max(ratio for group in bars.values() for _, ratio in group)
@@ -101,10 +110,7 @@ def plot(head, lines, path):
         left = plot_bench.LEFT + slot * (i + 0.1)
         for index, ratio in group:
             x, y = left + width * index, axis.px(ratio)
-            svg.parts.append(
-                f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{bottom - y:.1f}" '
-                f'fill="{plot_bench.COLOURS[index]}"/>'
-            )
+            bar(svg, (x, y), (width, bottom - y), plot_bench.COLOURS[index])
         # Names are longer than their slots: every other one stands lower.
         svg.text(left + slot * 0.4, bottom + (14 if i % 2 == 0 else 28), workload, size=9)
     svg.legend(names)

@@ -11,7 +11,7 @@ namespace kvasir::api {
 namespace {
 
 constexpr uint64_t kPublishEveryUs = 50'000;
-// Of the places that are free, one tenant may hold so many times as many.
+// Of what is free, one of several tenants may hold so many times as much.
 constexpr uint32_t kTenantShareOfFree = 4;
 // How late a deadline may be noticed while no step is made.
 constexpr auto kIdleLook = std::chrono::milliseconds(20);
@@ -35,19 +35,31 @@ std::unique_ptr<Service> Service::start(std::unique_ptr<Llm> llm, const ServiceL
 Service::Service(std::unique_ptr<Llm> llm, const ServiceLimits& limits)
     : llm_(std::move(llm)),
       limits_(limits),
-      tenant_answers_(std::max<size_t>(llm_->plan().limits.tenant_weights.size(), 1)) {
+      held_(std::max<size_t>(llm_->plan().limits.tenant_weights.size(), 1)) {
   // Whoever is let in has a place in the engine.
   CHECK(limits.answers_max <= llm_->plan().limits.requests_max);
   publish();
 }
 
 Service::~Service() {
+  stop();
+}
+
+void Service::stop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
   }
   has_commands_.notify_one();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
+}
+
+ServiceLimits Service::limits_of_one_tenant() const {
+  if (limits_.tenants == 1) return limits_;
+  constexpr uint32_t kParts = kTenantShareOfFree + 1;
+  return {.answers_max = limits_.answers_max - limits_.answers_max / kParts,
+          .tokens_max = limits_.tokens_max - limits_.tokens_max / kParts,
+          .tenants = limits_.tenants};
 }
 
 base::Status Service::check(const GenerateRequest& request) const {
@@ -67,8 +79,9 @@ std::expected<RequestId, Refusal> Service::submit(ServiceRequest request,
     if (draining_.load()) return std::unexpected(Refusal::kDraining);
     if (!has_room(tenant, answers, tokens)) return std::unexpected(Refusal::kQueueFull);
     answers_ += answers;
-    tenant_answers_[tenant] += answers;
     tokens_ += tokens;
+    held_[tenant].answers += answers;
+    held_[tenant].tokens += tokens;
     id = RequestId{next_id_++};
     commands_.emplace_back(Submit{id, std::move(request), std::move(listener), clock_.now_us()});
   }
@@ -81,11 +94,13 @@ std::expected<RequestId, Refusal> Service::submit(ServiceRequest request,
 // Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998).
 // Requires: mutex_ is held.
 bool Service::has_room(uint32_t tenant, uint32_t answers, uint64_t tokens) const {
-  const uint32_t free = limits_.answers_max - answers_;
-  if (answers > free) return false;
-  const bool shared = tenant_answers_.size() > 1;
-  if (shared && tenant_answers_[tenant] + answers > kTenantShareOfFree * free) return false;
-  return answers_ == 0 || tokens <= limits_.tokens_max - std::min(limits_.tokens_max, tokens_);
+  const uint32_t answers_free = limits_.answers_max - answers_;
+  const uint64_t tokens_free = limits_.tokens_max - std::min(limits_.tokens_max, tokens_);
+  if (answers > answers_free || (answers_ > 0 && tokens > tokens_free)) return false;
+  const Held& held = held_[tenant];
+  if (limits_.tenants == 1 || held.answers == 0) return true;
+  return held.answers + answers <= kTenantShareOfFree * answers_free &&
+         (held.tokens + tokens) / kTenantShareOfFree <= tokens_free;
 }
 
 void Service::post(Command command) {
@@ -292,8 +307,9 @@ void Service::deliver(Open& open) {
   if (open.streams_open == 0) {
     const std::lock_guard lock(mutex_);
     answers_ -= static_cast<uint32_t>(open.streams.size());
-    tenant_answers_[open.tenant] -= static_cast<uint32_t>(open.streams.size());
     tokens_ -= open.tokens;
+    held_[open.tenant].answers -= static_cast<uint32_t>(open.streams.size());
+    held_[open.tenant].tokens -= open.tokens;
   }
   for (AnswerStream& stream : open.streams) {
     if (stream.has_news()) open.listener->on_part(stream.take());

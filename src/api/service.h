@@ -57,6 +57,7 @@ struct ServiceRequest {
 struct ServiceLimits {
   uint32_t answers_max = 0;          // a request has one for each choice
   uint64_t tokens_max = UINT64_MAX;  // prompts and max_tokens of every answer
+  uint32_t tenants = 1;              // that share them
 };
 
 enum class Refusal : uint8_t { kQueueFull, kDraining };
@@ -79,9 +80,15 @@ class Service {
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
 
+  // Ends the thread; answers under way end with kCancelled. Nothing that is asked for afterwards
+  // happens.
+  void stop();
+
   // Tokenizer, template, configuration, options and plan: what never changes.
   const Llm& llm() const { return *llm_; }
   const ServiceLimits& limits() const { return limits_; }
+  // Of these, what one tenant can hold while the others hold nothing, in several requests.
+  ServiceLimits limits_of_one_tenant() const;
 
   const base::Clock& clock() const { return clock_; }
 
@@ -138,6 +145,11 @@ class Service {
     std::function<void(engine::Engine&)> call;
   };
   using Command = std::variant<Submit, Cancel, Pause, Call>;
+  // What a tenant has in the service; see ServiceLimits.
+  struct Held {
+    uint32_t answers = 0;
+    uint64_t tokens = 0;
+  };
 
   Service(std::unique_ptr<Llm> llm, const ServiceLimits& limits);
   bool has_room(uint32_t tenant, uint32_t answers, uint64_t tokens) const;
@@ -171,7 +183,7 @@ class Service {
   std::vector<Command> commands_;
   uint64_t next_id_ = 1;
   uint32_t answers_ = 0;
-  std::vector<uint32_t> tenant_answers_;  // of these, by tenant
+  std::vector<Held> held_;  // by tenant
   uint64_t tokens_ = 0;
   bool stopping_ = false;
   ServiceStats published_;

@@ -230,7 +230,7 @@ TEST(Service, refuses_what_the_queue_has_no_room_for) {
 }
 
 TEST(Service, one_tenant_leaves_others_room_in_the_queue) {
-  const auto service = Service::start(tiny_model(/*tenants=*/2), {.answers_max = 10});
+  const auto service = Service::start(tiny_model(/*tenants=*/2), {.answers_max = 10, .tenants = 2});
   std::vector<std::shared_ptr<Ear>> ears;
   const auto submit = [&](uint32_t tenant) {
     GenerateRequest request = request_of(1, 20, 300);
@@ -243,6 +243,26 @@ TEST(Service, one_tenant_leaves_others_room_in_the_queue) {
   uint32_t flood = 0;
   while (submit(0)) ++flood;
   EXPECT_EQ(flood, 8U);
+  EXPECT_TRUE(submit(1));
+  for (const auto& ear : ears) ear->wait();
+}
+
+TEST(Service, one_tenant_leaves_others_room_in_the_budget_of_tokens) {
+  const auto service = Service::start(tiny_model(/*tenants=*/2),
+                                      {.answers_max = 64, .tokens_max = 10 * 320, .tenants = 2});
+  std::vector<std::shared_ptr<Ear>> ears;
+  const auto submit = [&](uint32_t tenant) {
+    GenerateRequest request = request_of(1, 20, 300);
+    request.tenant = tenant;
+    ears.push_back(std::make_shared<Ear>());
+    const bool taken = service->submit({std::move(request), {}}, ears.back()).has_value();
+    if (!taken) ears.pop_back();
+    return taken;
+  };
+  uint32_t flood = 0;
+  while (submit(0)) ++flood;
+  EXPECT_EQ(flood, 8U);
+  EXPECT_EQ(service->limits_of_one_tenant().tokens_max, 8U * 320);
   EXPECT_TRUE(submit(1));
   for (const auto& ear : ears) ear->wait();
 }
@@ -324,6 +344,18 @@ TEST(Service, ends_what_is_under_way_when_it_goes) {
   const auto ear = ask(*service, request_of(1, 20, 200));
   service.reset();
   EXPECT_TRUE(ear->wait().ending.has_value());
+}
+
+TEST(Service, may_be_asked_for_things_after_it_has_stopped) {
+  const auto service = tiny_service();
+  const auto ear = std::make_shared<Ear>();
+  const auto id = service->submit({request_of(1, 20, 400), {}}, ear);
+  ASSERT_TRUE(id.has_value());
+  service->stop();
+  ear->wait();  // its answer has ended
+  service->pause(*id);
+  service->cancel(*id);
+  service->stop();
 }
 
 TEST(Service, looks_at_its_books_when_there_is_nothing_to_do) {

@@ -75,9 +75,9 @@ TEST(SseSplitter, any_cut_gives_the_same_events) {
   const Split whole = split(bytes);
   constexpr uint64_t kSeed = 20261122;
   for (uint64_t round = 0; round < 300; ++round) {
-    std::vector<size_t> sizes;
-    for (uint64_t i = 0; i < 20; ++i) {
-      sizes.push_back(base::random_bits({.seed = kSeed, .choice = round}, i)[0] % 6);
+    std::vector<size_t> sizes(20);
+    for (uint64_t i = 0; i < sizes.size(); ++i) {
+      sizes[i] = base::random_bits({.seed = kSeed, .choice = round}, i)[0] % 6;
     }
     const Split cut = split(bytes, sizes);
     ASSERT_EQ(cut.events, whole.events) << "seed " << kSeed << " round " << round;

@@ -2,7 +2,6 @@
 #include "http/connection.h"
 
 #include <algorithm>
-#include <boost/asio/buffer.hpp>
 #include <boost/asio/error.hpp>
 #include <utility>
 
@@ -10,7 +9,6 @@ namespace kvasir::http {
 namespace {
 
 namespace asio = boost::asio;
-using asio::ip::tcp;
 
 constexpr size_t kReadAheadBytes = 64 << 10;
 constexpr size_t kIdCharactersMax = 128;
@@ -25,20 +23,17 @@ bool is_request_id(std::string_view id) {
 
 }  // namespace
 
-Connection::Connection(tcp::socket socket, std::shared_ptr<Hub> hub, bool admin)
-    : socket_(std::move(socket)),
-      timer_(socket_.get_executor()),
+Connection::Connection(ByteStream stream, std::shared_ptr<Hub> hub, bool admin)
+    : stream_(std::move(stream)),
+      timer_(stream_.executor()),
       hub_(std::move(hub)),
-      admin_(admin) {}
+      admin_(admin),
+      state_(stream_.established() ? State::kHead : State::kHandshake) {}
 
 void Connection::start() {
   hub_->connections.insert(shared_from_this());
   ++hub_->open;
-  ErrorCode error;
-  socket_.non_blocking(true, error);
-  // Pieces of a stream are small, and must not wait for the client to confirm the one before.
-  if (!error) socket_.set_option(tcp::no_delay(true), error);
-  if (error) return close();
+  if (stream_.prepare()) return close();
   read_deadline_ = after_ms(hub_->limits.idle_ms);
   settle();
 }
@@ -46,9 +41,10 @@ void Connection::start() {
 void Connection::close() {
   if (state_ == State::kClosed) return;
   const std::shared_ptr<Connection> self = shared_from_this();
+  // Otherwise the client must see that something is missing.
+  if (is_idle() || answered_) stream_.try_end();
   state_ = State::kClosed;
-  ErrorCode ignored;
-  socket_.close(ignored);
+  stream_.close();
   timer_.cancel();
   hub_->bodies_bytes -= std::exchange(body_bytes_, 0);
   hub_->connections.erase(self);
@@ -58,19 +54,23 @@ void Connection::close() {
 }
 
 void Connection::close_if_idle() {
-  if (state_ == State::kHead && !head_begun_) close();
+  if (is_idle()) close();
+}
+
+// Whether nothing of a request has come.
+bool Connection::is_idle() const {
+  return state_ == State::kHandshake || (state_ == State::kHead && !head_begun_);
 }
 
 // Closes without sending what waits; the kernel forgets its share as well.
 void Connection::drop() {
-  ErrorCode ignored;
-  socket_.set_option(asio::socket_base::linger(true, 0), ignored);
+  stream_.reset();
   close();
 }
 
 // Ends every event: starts what should be under way from here.
 void Connection::settle() {
-  if (state_ == State::kAnswering && answered_ && outbox_.empty()) end_answer();
+  if (state_ == State::kAnswering && answered_ && stream_.bytes_to_send() == 0) end_answer();
   if (state_ == State::kClosed) return;
   watch_reader();
   send_more();
@@ -82,8 +82,9 @@ void Connection::settle() {
 void Connection::wait_for_input() {
   if (waiting_ || input_ended_) return;
   if (state_ == State::kAnswering && input_.size() >= kReadAheadBytes) return;
+  if (stream_.is_flooded()) return;
   waiting_ = true;
-  socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this()](ErrorCode error) {
+  stream_.async_wait_readable([self = shared_from_this()](ErrorCode error) {
     self->waiting_ = false;
     if (!error) self->on_readable();
   });
@@ -91,13 +92,15 @@ void Connection::wait_for_input() {
 
 void Connection::on_readable() {
   if (state_ == State::kClosed) return;
-  ErrorCode error;
-  const size_t bytes = socket_.read_some(asio::buffer(hub_->read_buffer), error);
-  if (error) return on_read_error(error);
-  if (state_ != State::kLingering) {
-    input_.append(hub_->read_buffer.data(), bytes);
+  const size_t bytes_before = input_.size();
+  const ErrorCode error = state_ == State::kLingering ? stream_.skip(hub_->read_buffer)
+                                                      : stream_.read(hub_->read_buffer, input_);
+  if (state_ == State::kHandshake) {
+    continue_handshake();
+  } else if (input_.size() > bytes_before) {
     process_input();
   }
+  if (error) return on_read_error(error);
   settle();
 }
 
@@ -105,9 +108,21 @@ void Connection::on_read_error(ErrorCode error) {
   const bool nothing_yet = error == asio::error::would_block || error == asio::error::try_again;
   // A client that has sent all it wants may still take the answer that is on its way.
   const bool takes_answer = error == asio::error::eof && answered_ && state_ == State::kAnswering;
-  if (!nothing_yet && !takes_answer) return close();
+  if (state_ == State::kHandshake && ByteStream::is_broken_tls(error)) {
+    linger();  // TLS's own refusal is on its way
+  } else if (!nothing_yet && !takes_answer) {
+    return close();
+  }
   input_ended_ = takes_answer;
   settle();
+}
+
+// The request may have come together with the end of the handshake.
+void Connection::continue_handshake() {
+  if (stream_.established()) return next_request();
+  if (head_begun_) return;
+  head_begun_ = true;
+  read_deadline_ = after_ms(hub_->limits.head_ms);
 }
 
 void Connection::process_input() {
@@ -155,29 +170,34 @@ void Connection::begin_request(RequestHead head) {
   }
   request_ = Request{.head = std::move(head.head), .id = frame_.id, .caller = caller};
   if (!head.has_body()) return hand_over();
-  if (head.expects_continue && input_.empty()) outbox_.queue() += "HTTP/1.1 100 Continue\r\n\r\n";
+  if (head.expects_continue && input_.empty()) stream_.queue() += "HTTP/1.1 100 Continue\r\n\r\n";
   body_.emplace(head, hub_->limits.body_bytes_max);
-  body_begun_ = Clock::now();
+  body_bytes_due_ = body_bytes_per_turn();
   read_deadline_ = after_ms(hub_->limits.body_ms);
   state_ = State::kBody;
 }
 
 // Whether the body was there whole.
 bool Connection::read_body() {
-  const Limits& limits = hub_->limits;
   const auto taken = body_->take(input_);
   if (!taken) return refuse(taken.error());
   input_.erase(0, *taken);
   if (!hold_body(*taken)) return refuse({503, "too many request bodies at a time; try again"});
   if (!body_->complete()) {
-    const uint64_t earned_ms = body_bytes_ * 1000 / std::max(limits.body_bytes_per_s_min, 1u);
-    read_deadline_ = body_begun_ + std::chrono::milliseconds(limits.body_ms + earned_ms);
+    if (body_bytes_ >= body_bytes_due_) {
+      body_bytes_due_ = body_bytes_ + body_bytes_per_turn();
+      read_deadline_ = after_ms(hub_->limits.body_ms);
+    }
     return false;
   }
   request_->body = body_->release();
   body_.reset();
   hand_over();
   return true;
+}
+
+uint64_t Connection::body_bytes_per_turn() const {
+  return uint64_t{hub_->limits.body_bytes_per_s_min} * hub_->limits.body_ms / 1000;
 }
 
 // Whether there is room for so much more of a body.

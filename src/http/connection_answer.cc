@@ -1,13 +1,10 @@
 // How answers are written, and what happens when time runs out.
-#include <boost/asio/buffer.hpp>
 #include <utility>
 
 #include "http/connection.h"
 
 namespace kvasir::http {
 namespace {
-
-namespace asio = boost::asio;
 
 constexpr std::string_view kEventStream = "text/event-stream";
 constexpr std::string_view kComment = ": keep-alive\n\n";
@@ -26,20 +23,20 @@ void Connection::answer(const Response& response) {
   state_ = State::kAnswering;
   answered_ = true;
   read_deadline_.reset();
-  append_answer(outbox_.queue(), response, frame_);
+  append_answer(stream_.queue(), response, frame_);
 }
 
 void Connection::deliver(Delivery delivery) {
   if (state_ != State::kAnswering) return;
   if (hub_->draining) frame_.keeps_alive = false;
-  if (delivery.response) append_answer(outbox_.queue(), *delivery.response, frame_);
+  if (delivery.response) append_answer(stream_.queue(), *delivery.response, frame_);
   if (delivery.stream_type) {
     streaming_ = true;
     if (frame_.http_1_0) frame_.keeps_alive = false;
-    append_stream_head(outbox_.queue(), *delivery.stream_type, frame_);
+    append_stream_head(stream_.queue(), *delivery.stream_type, frame_);
   }
-  append_piece(outbox_.queue(), delivery.data, frame_);
-  if (streaming_ && delivery.ends) append_stream_end(outbox_.queue(), frame_);
+  append_piece(stream_.queue(), delivery.data, frame_);
+  if (streaming_ && delivery.ends) append_stream_end(stream_.queue(), frame_);
   answered_ = delivery.ends;
   const bool events_begin = delivery.stream_type && delivery.stream_type->starts_with(kEventStream);
   if (events_begin || comment_due_) comment_due_ = after_ms(hub_->limits.comment_ms);
@@ -55,11 +52,10 @@ void Connection::abandon() {
 }
 
 void Connection::send_more() {
-  if (sending_ || outbox_.empty()) return;
+  if (sending_ || stream_.bytes_to_send() == 0) return;
   sending_ = true;
   write_deadline_ = after_ms(hub_->limits.write_stall_ms);
-  socket_.async_write_some(
-      asio::buffer(outbox_.front()),
+  stream_.async_send_some(
       [self = shared_from_this()](ErrorCode error, size_t bytes) { self->on_sent(error, bytes); });
 }
 
@@ -68,7 +64,8 @@ void Connection::on_sent(ErrorCode error, size_t bytes) {
   write_deadline_.reset();
   if (state_ == State::kClosed) return;
   if (error) return close();
-  outbox_.sent(bytes);
+  stream_.sent(bytes);
+  if (state_ == State::kLingering) end_output();
   settle();
 }
 
@@ -97,15 +94,19 @@ void Connection::linger() {
   state_ = State::kLingering;
   std::string().swap(input_);
   hub_->bodies_bytes -= std::exchange(body_bytes_, 0);
-  ErrorCode error;
-  socket_.shutdown(asio::socket_base::shutdown_send, error);
-  if (error) return close();
   read_deadline_ = after_ms(hub_->limits.linger_ms);
+  stream_.queue_end();
+  end_output();
+}
+
+// What TLS says at the end may have to be sent first.
+void Connection::end_output() {
+  if (stream_.bytes_to_send() == 0 && stream_.shutdown_send()) close();
 }
 
 // Tells the handler when much waits for the client, and when it has been taken.
 void Connection::watch_reader() {
-  const size_t waiting = outbox_.bytes();
+  const size_t waiting = stream_.bytes_to_send();
   const bool becomes_slow = !slow_ && streaming_ && waiting > hub_->limits.slow_high_bytes;
   const bool catches_up = slow_ && waiting <= hub_->limits.slow_low_bytes;
   if (!becomes_slow && !catches_up) return;
@@ -146,15 +147,14 @@ void Connection::check_deadlines() {
 }
 
 void Connection::on_read_timeout() {
-  const bool idle = state_ == State::kHead && !head_begun_;
-  if (idle || state_ == State::kLingering) return close();
+  if (is_idle() || state_ == State::kLingering) return close();
   refuse({408, "the request came too slowly"});
 }
 
 // To a client that is not there any more it can not be sent, and so that is noticed.
 void Connection::send_comment() {
   comment_due_ = after_ms(hub_->limits.comment_ms);
-  if (outbox_.empty()) append_piece(outbox_.queue(), kComment, frame_);
+  if (stream_.bytes_to_send() == 0) append_piece(stream_.queue(), kComment, frame_);
 }
 
 }  // namespace kvasir::http

@@ -16,16 +16,21 @@ namespace {
 
 using std::chrono::milliseconds;
 using testing::Client;
-using testing::EchoServer;
+using testing::EchoOver;
 using testing::eventually;
 using testing::Reply;
+using testing::Wire;
 
 const std::string kOpen = testing::get("/open");
 const std::string kGet = testing::get("/a");
 constexpr std::string_view kEvents = "text/event-stream";
 
-TEST(Exchange, streams_in_chunks_and_keeps_the_connection) {
-  EchoServer echo;
+class ExchangeOver : public ::testing::TestWithParam<Wire> {};
+INSTANTIATE_TEST_SUITE_P(Wires, ExchangeOver, ::testing::Values(Wire::kPlain, Wire::kTls),
+                         testing::wire_name);
+
+TEST_P(ExchangeOver, streams_in_chunks_and_keeps_the_connection) {
+  EchoOver echo(GetParam());
   Client client = echo.connect();
   client.send(kOpen);
   const auto exchange = echo.take();
@@ -46,8 +51,8 @@ TEST(Exchange, streams_in_chunks_and_keeps_the_connection) {
   EXPECT_EQ(client.send(kGet).read_reply().status, 200u);
 }
 
-TEST(Exchange, streams_until_the_end_of_the_connection_to_old_clients) {
-  EchoServer echo;
+TEST_P(ExchangeOver, streams_until_the_end_of_the_connection_to_old_clients) {
+  EchoOver echo(GetParam());
   Client client = echo.connect();
   client.send("GET /open HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
   const auto exchange = echo.take();
@@ -57,10 +62,11 @@ TEST(Exchange, streams_until_the_end_of_the_connection_to_old_clients) {
   EXPECT_EQ(client.read_bytes(9), "data: 1\n\n");  // all has been sent before the end is known
   exchange->end_stream();
   EXPECT_TRUE(client.closed());
+  EXPECT_EQ(client.told_end(), GetParam() == Wire::kTls);
 }
 
-TEST(Exchange, streams_no_body_to_head) {
-  EchoServer echo;
+TEST_P(ExchangeOver, streams_no_body_to_head) {
+  EchoOver echo(GetParam());
   Client client = echo.connect();
   client.send("HEAD /open HTTP/1.1\r\nHost: me\r\n\r\n");
   const auto exchange = echo.take();
@@ -72,10 +78,10 @@ TEST(Exchange, streams_no_body_to_head) {
 }
 
 // Many threads write, each to its own stream, as fast as they can.
-TEST(Exchange, delivers_thousands_of_small_writes_in_order) {
+TEST_P(ExchangeOver, delivers_thousands_of_small_writes_in_order) {
   constexpr int kStreams = 4;
   constexpr int kWrites = 5000;
-  EchoServer echo;
+  EchoOver echo(GetParam());
   std::vector<Client> clients;
   std::vector<std::thread> writers;
   std::string expected;
@@ -93,8 +99,8 @@ TEST(Exchange, delivers_thousands_of_small_writes_in_order) {
   for (std::thread& writer : writers) writer.join();
 }
 
-TEST(Exchange, sends_large_answers_whole) {
-  EchoServer echo;
+TEST_P(ExchangeOver, sends_large_answers_whole) {
+  EchoOver echo(GetParam());
   Client client = echo.connect();
   client.send(kOpen);
   std::string body(8 << 20, 'x');
@@ -103,8 +109,8 @@ TEST(Exchange, sends_large_answers_whole) {
   EXPECT_TRUE(client.read_reply().body == body);
 }
 
-TEST(Exchange, tells_once_that_the_client_has_gone) {
-  EchoServer echo;
+TEST_P(ExchangeOver, tells_once_that_the_client_has_gone) {
+  EchoOver echo(GetParam());
   for (const bool streaming : {false, true}) {
     for (const bool reset : {false, true}) {
       Client client = echo.connect();
@@ -133,8 +139,8 @@ TEST(Exchange, tells_once_that_the_client_has_gone) {
   EXPECT_EQ(echo.connect().send(kGet).read_reply().status, 200u);
 }
 
-TEST(Exchange, tells_that_the_client_has_gone_to_who_asks_later) {
-  EchoServer echo;
+TEST_P(ExchangeOver, tells_that_the_client_has_gone_to_who_asks_later) {
+  EchoOver echo(GetParam());
   Client client = echo.connect();
   client.send(kOpen);
   const auto exchange = echo.take();
@@ -145,8 +151,8 @@ TEST(Exchange, tells_that_the_client_has_gone_to_who_asks_later) {
   EXPECT_TRUE(eventually([&] { return gone.load(); }));
 }
 
-TEST(Exchange, tells_nothing_when_the_client_leaves_after_its_answer) {
-  EchoServer echo;
+TEST_P(ExchangeOver, tells_nothing_when_the_client_leaves_after_its_answer) {
+  EchoOver echo(GetParam());
   Client client = echo.connect();
   client.send(kOpen);
   const auto exchange = echo.take();
@@ -160,8 +166,8 @@ TEST(Exchange, tells_nothing_when_the_client_leaves_after_its_answer) {
   EXPECT_EQ(exchange.use_count(), 1);  // the callback has let go of it
 }
 
-TEST(Exchange, answers_for_a_handler_that_forgets_to) {
-  EchoServer echo;
+TEST_P(ExchangeOver, answers_for_a_handler_that_forgets_to) {
+  EchoOver echo(GetParam());
   Client client = echo.connect();
   client.send(kOpen);
   echo.take();
@@ -174,10 +180,11 @@ TEST(Exchange, answers_for_a_handler_that_forgets_to) {
   streaming.send(kOpen);
   echo.take()->begin_stream(kEvents);
   EXPECT_FALSE(streaming.read_to_end().ends_with("0\r\n\r\n"));
+  EXPECT_FALSE(streaming.told_end());
 }
 
-TEST(Exchange, comments_on_silence) {
-  EchoServer echo({.comment_ms = 30});
+TEST_P(ExchangeOver, comments_on_silence) {
+  EchoOver echo(GetParam(), {.comment_ms = 30});
   Client client = echo.connect();
   client.send(kOpen);
   const auto exchange = echo.take();
@@ -247,10 +254,10 @@ class Writer {
   std::thread thread_;
 };
 
-TEST(Exchange, pauses_for_a_slow_reader_and_goes_on_when_it_reads) {
-  EchoServer echo;
-  Client client(8 << 10);
-  client.connect(echo.port()).send(kOpen);
+TEST_P(ExchangeOver, pauses_for_a_slow_reader_and_goes_on_when_it_reads) {
+  EchoOver echo(GetParam());
+  Client client = echo.connect(8 << 10);
+  client.send(kOpen);
   Writer writer(echo.take());
   // At first the kernel's buffers still take what is too much here.
   int changes = 0;
@@ -265,10 +272,10 @@ TEST(Exchange, pauses_for_a_slow_reader_and_goes_on_when_it_reads) {
   EXPECT_FALSE(writer.gone());
 }
 
-TEST(Exchange, drops_a_reader_that_stays_slow_while_others_go_on) {
-  EchoServer echo({.slow_reader_ms = 100});
-  Client slow(8 << 10);
-  slow.connect(echo.port()).send(kOpen);
+TEST_P(ExchangeOver, drops_a_reader_that_stays_slow_while_others_go_on) {
+  EchoOver echo(GetParam(), {.slow_reader_ms = 100});
+  Client slow = echo.connect(8 << 10);
+  slow.send(kOpen);
   Writer to_slow(echo.take());
   Client good = echo.connect();
   good.send(kOpen);
@@ -285,10 +292,10 @@ TEST(Exchange, drops_a_reader_that_stays_slow_while_others_go_on) {
   EXPECT_EQ(echo.server().connections(), 1u);
 }
 
-TEST(Exchange, drops_a_client_that_takes_nothing_of_a_whole_answer) {
-  EchoServer echo({.write_stall_ms = 100});
-  Client client(8 << 10);
-  client.connect(echo.port()).send(kOpen);
+TEST_P(ExchangeOver, drops_a_client_that_takes_nothing_of_a_whole_answer) {
+  EchoOver echo(GetParam(), {.write_stall_ms = 100});
+  Client client = echo.connect(8 << 10);
+  client.send(kOpen);
   const auto exchange = echo.take();
   exchange->respond({.body = std::string(32 << 20, 'x')});
   EXPECT_TRUE(eventually([&] { return echo.server().connections() == 0; }));

@@ -17,12 +17,18 @@ namespace {
 
 using std::chrono::milliseconds;
 using testing::Client;
+using testing::EchoOver;
 using testing::EchoServer;
 using testing::eventually;
 using testing::post;
 using testing::Reply;
+using testing::Wire;
 
 const std::string kGet = testing::get("/a");
+
+class LimitsOver : public ::testing::TestWithParam<Wire> {};
+INSTANTIATE_TEST_SUITE_P(Wires, LimitsOver, ::testing::Values(Wire::kPlain, Wire::kTls),
+                         testing::wire_name);
 
 TEST(Limits, cuts_slow_heads_bodies_and_idle_connections_off) {
   EchoServer echo({.idle_ms = 100, .head_ms = 100, .body_ms = 100, .body_bytes_per_s_min = 1000});
@@ -47,8 +53,8 @@ TEST(Limits, cuts_slow_heads_bodies_and_idle_connections_off) {
   EXPECT_TRUE(slow_body.closed());
 }
 
-TEST(Limits, waits_longer_for_a_body_that_comes_fast_enough) {
-  EchoServer echo({.body_ms = 100, .body_bytes_per_s_min = 10'000});
+TEST_P(LimitsOver, waits_longer_for_a_body_that_comes_fast_enough) {
+  EchoOver echo(GetParam(), {.body_ms = 100, .body_bytes_per_s_min = 10'000});
   Client client = echo.connect();
   client.send("POST /b HTTP/1.1\r\nHost: me\r\nContent-Length: 15000\r\n\r\n");
   for (int i = 0; i < 15; ++i) {  // 300 ms, at 50,000 bytes/s
@@ -58,8 +64,16 @@ TEST(Limits, waits_longer_for_a_body_that_comes_fast_enough) {
   EXPECT_EQ(client.read_reply().status, 200u);
 }
 
-TEST(Limits, bounds_the_bodies_of_all_requests_together) {
-  EchoServer echo({.bodies_bytes_max = 1000});
+TEST_P(LimitsOver, a_body_that_began_fast_may_not_stand_still) {
+  EchoOver echo(GetParam(), {.body_ms = 100, .body_bytes_per_s_min = 10});
+  Client client = echo.connect();
+  client.send("POST /b HTTP/1.1\r\nHost: me\r\nContent-Length: 60001\r\n\r\n");
+  client.send(std::string(60'000, 'x'));  // at the lowest rate they would take more than an hour
+  EXPECT_EQ(client.read_reply().status, 408u);
+}
+
+TEST_P(LimitsOver, bounds_the_bodies_of_all_requests_together) {
+  EchoOver echo(GetParam(), {.bodies_bytes_max = 1000});
   Client first = echo.connect();
   first.send(post("/open", std::string(800, 'x')));
   const auto exchange = echo.take();
@@ -120,8 +134,8 @@ TEST(Limits, waits_when_there_are_no_files_left) {
   EXPECT_EQ(client.read_reply().status, 200u);
 }
 
-TEST(Limits, keeps_hundreds_of_idle_connections) {
-  EchoServer echo;
+TEST_P(LimitsOver, keeps_hundreds_of_idle_connections) {
+  EchoOver echo(GetParam());
   std::vector<Client> clients;
   clients.reserve(200);
   for (int i = 0; i < 200; ++i) clients.push_back(echo.connect());

@@ -46,15 +46,15 @@ base::Result<std::shared_ptr<Listener>> Listener::open(asio::io_context& context
     return base::runtime_error(fmt::format("can not listen on {} port {}: {}", options.address,
                                            options.port, error.message()));
   }
-  return std::shared_ptr<Listener>(
-      new Listener(std::move(acceptor), std::move(hub), options.admin));
+  return std::shared_ptr<Listener>(new Listener(std::move(acceptor), options, std::move(hub)));
 }
 
-Listener::Listener(tcp::acceptor acceptor, std::shared_ptr<Hub> hub, bool admin)
+Listener::Listener(tcp::acceptor acceptor, const ListenOptions& options, std::shared_ptr<Hub> hub)
     : acceptor_(std::move(acceptor)),
       timer_(acceptor_.get_executor()),
       hub_(std::move(hub)),
-      admin_(admin),
+      admin_(options.admin),
+      tls_(options.tls),
       port_(acceptor_.local_endpoint().port()) {}
 
 void Listener::accept() {
@@ -74,7 +74,8 @@ void Listener::on_accept(ErrorCode error, tcp::socket socket) {
   if (error) return accept_later();
   // One too many is closed at once: nothing can be said without keeping it for a while.
   if (hub_->open < hub_->connections_max) {
-    std::make_shared<Connection>(std::move(socket), hub_, admin_)->start();
+    ByteStream stream(std::move(socket), tls_.get());
+    std::make_shared<Connection>(std::move(stream), hub_, admin_)->start();
   }
   accept();
 }

@@ -28,7 +28,8 @@ class Listener : public std::enable_shared_from_this<Listener> {
   void close();
 
  private:
-  Listener(boost::asio::ip::tcp::acceptor acceptor, std::shared_ptr<Hub> hub, bool admin);
+  Listener(boost::asio::ip::tcp::acceptor acceptor, const ListenOptions& options,
+           std::shared_ptr<Hub> hub);
   void on_accept(boost::system::error_code error, boost::asio::ip::tcp::socket socket);
   void accept_later();
 
@@ -36,6 +37,7 @@ class Listener : public std::enable_shared_from_this<Listener> {
   boost::asio::steady_timer timer_;
   const std::shared_ptr<Hub> hub_;
   const bool admin_;
+  const std::shared_ptr<const TlsContext> tls_;  // nullptr: no TLS
   const uint16_t port_;
 };
 

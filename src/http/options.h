@@ -14,10 +14,13 @@
 
 namespace kvasir::http {
 
+class TlsContext;
+
 struct ListenOptions {
   std::string address = "127.0.0.1";
   uint16_t port = 0;   // 0: any free one
   bool admin = false;  // requests that come in here are marked with Head::admin_listener
+  std::shared_ptr<const TlsContext> tls;  // nullptr: no TLS
 };
 
 // What one client may take, in bytes and in time.
@@ -29,9 +32,10 @@ struct Limits {
   uint64_t bodies_bytes_max = 512 << 20;    // of all requests that are read or answered at a time
   std::optional<uint32_t> connections_max;  // nullopt: what the limit on open files allows
 
-  uint32_t idle_ms = 60'000;  // until the first byte of a request, also of the first one
-  uint32_t head_ms = 10'000;  // from its first byte to its last one
-  uint32_t body_ms = 30'000;  // the whole body; later by what has come at the lowest rate
+  // Until the first byte of a request, also of the first one, or of a TLS handshake.
+  uint32_t idle_ms = 60'000;
+  uint32_t head_ms = 10'000;  // from its first byte to its last one; the same for a handshake
+  uint32_t body_ms = 30'000;  // the whole body, or what has to come meanwhile at the lowest rate
   uint32_t body_bytes_per_s_min = 16 << 10;
   uint32_t write_stall_ms = 30'000;  // without the client taking a byte
   uint32_t linger_ms = 2'000;        // for the client to close after the last answer

@@ -15,17 +15,23 @@ namespace kvasir::http {
 namespace {
 
 using testing::Client;
+using testing::EchoOver;
 using testing::EchoServer;
 using testing::eventually;
 using ::testing::MatchesRegex;
 using testing::post;
 using testing::Reply;
 using ::testing::StartsWith;
+using testing::Wire;
 
 const std::string kGet = testing::get("/a");
 
-TEST(Server, serves_one_request_after_another_on_a_connection) {
-  EchoServer echo;
+class ServerOver : public ::testing::TestWithParam<Wire> {};
+INSTANTIATE_TEST_SUITE_P(Wires, ServerOver, ::testing::Values(Wire::kPlain, Wire::kTls),
+                         testing::wire_name);
+
+TEST_P(ServerOver, serves_one_request_after_another_on_a_connection) {
+  EchoOver echo(GetParam());
   Client client = echo.connect();
   for (const std::string body : {"one", "", "three"}) {
     const Reply reply = client.send(post("/b", body)).read_reply();
@@ -40,8 +46,8 @@ TEST(Server, serves_one_request_after_another_on_a_connection) {
   }
 }
 
-TEST(Server, answers_pipelined_requests_in_order) {
-  EchoServer echo;
+TEST_P(ServerOver, answers_pipelined_requests_in_order) {
+  EchoOver echo(GetParam());
   Client client = echo.connect();
   std::string requests;
   for (int i = 0; i < 300; ++i) {
@@ -70,8 +76,8 @@ TEST(Server, keeps_what_comes_behind_a_request_that_is_being_answered) {
   sender.join();
 }
 
-TEST(Server, reads_requests_that_come_byte_by_byte) {
-  EchoServer echo;
+TEST_P(ServerOver, reads_requests_that_come_byte_by_byte) {
+  EchoOver echo(GetParam());
   Client client = echo.connect();
   const std::string request =
       "POST /c HTTP/1.1\r\nHost: me\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -81,16 +87,16 @@ TEST(Server, reads_requests_that_come_byte_by_byte) {
   EXPECT_EQ(client.send("\r\n" + kGet).read_reply().body, "GET /a ");
 }
 
-TEST(Server, sends_no_body_to_head) {
-  EchoServer echo;
+TEST_P(ServerOver, sends_no_body_to_head) {
+  EchoOver echo(GetParam());
   Client client = echo.connect();
   const Reply reply = client.send("HEAD /a HTTP/1.1\r\nHost: me\r\n\r\n").read_head();
   EXPECT_EQ(reply.field("Content-Length"), "8");
   EXPECT_EQ(client.send(kGet).read_reply().body, "GET /a ");
 }
 
-TEST(Server, closes_when_the_client_asks_for_it_or_speaks_the_old_version) {
-  EchoServer echo;
+TEST_P(ServerOver, closes_when_the_client_asks_for_it_or_speaks_the_old_version) {
+  EchoOver echo(GetParam());
   const struct {
     std::string request;
     std::string connection;  // as the answer says
@@ -103,6 +109,7 @@ TEST(Server, closes_when_the_client_asks_for_it_or_speaks_the_old_version) {
     const Reply reply = client.send(one.request).read_reply();
     EXPECT_EQ(reply.field("Connection"), one.connection) << one.request;
     EXPECT_TRUE(client.closed()) << one.request;
+    EXPECT_EQ(client.told_end(), GetParam() == Wire::kTls) << one.request;
   }
   Client client = echo.connect();
   const std::string asks = "GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
@@ -110,12 +117,13 @@ TEST(Server, closes_when_the_client_asks_for_it_or_speaks_the_old_version) {
   EXPECT_EQ(client.send(asks).read_reply().status, 200u);
 }
 
-TEST(Server, answers_a_client_that_has_stopped_sending) {
-  EchoServer echo;
+TEST_P(ServerOver, answers_a_client_that_has_stopped_sending) {
+  EchoOver echo(GetParam());
   Client client = echo.connect();
   client.send("GET /refused HTTP/1.1\r\nHost: me\r\n\r\n").send_end();
   EXPECT_EQ(client.read_reply().status, 404u);
   EXPECT_TRUE(client.closed());
+  EXPECT_EQ(client.told_end(), GetParam() == Wire::kTls);
 }
 
 TEST(Server, repeats_wellformed_request_ids_only) {
@@ -147,9 +155,9 @@ TEST(Server, lets_no_field_of_an_answer_contain_a_line_end) {
 }
 
 // Each of these is answered with an error object, and the connection closes; the next one works.
-TEST(Server, refuses_malformed_requests_and_goes_on) {
+TEST_P(ServerOver, refuses_malformed_requests_and_goes_on) {
   const Limits limits{.head_bytes_max = 2000, .target_bytes_max = 1000, .body_bytes_max = 100};
-  EchoServer echo(limits);
+  EchoOver echo(GetParam(), limits);
   const std::string start = "POST /b HTTP/1.1\r\nHost: me\r\n";
   const std::string chunked = start + "Transfer-Encoding: chunked\r\n\r\n";
   const struct {
@@ -191,8 +199,8 @@ TEST(Server, refuses_malformed_requests_and_goes_on) {
   }
 }
 
-TEST(Server, asks_the_gate_before_it_reads_a_body) {
-  EchoServer echo;
+TEST_P(ServerOver, asks_the_gate_before_it_reads_a_body) {
+  EchoOver echo(GetParam());
   Client client = echo.connect();
   EXPECT_EQ(client.send("GET /refused HTTP/1.1\r\nHost: me\r\n\r\n").read_reply().status, 404u);
   EXPECT_EQ(client.send(kGet).read_reply().status, 200u);
@@ -201,8 +209,8 @@ TEST(Server, asks_the_gate_before_it_reads_a_body) {
   EXPECT_TRUE(client.closed());
 }
 
-TEST(Server, honours_expect_continue) {
-  EchoServer echo;
+TEST_P(ServerOver, honours_expect_continue) {
+  EchoOver echo(GetParam());
   const auto head = [](const std::string& path) {
     return "POST " + path +
            " HTTP/1.1\r\nHost: me\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
@@ -246,8 +254,8 @@ TEST(Server, says_which_address_it_can_not_have) {
   EXPECT_EQ(empty.error().kind, base::ErrorKind::kBadInput);
 }
 
-TEST(Server, stops_with_exchanges_open) {
-  EchoServer echo;
+TEST_P(ServerOver, stops_with_exchanges_open) {
+  EchoOver echo(GetParam());
   std::vector<Client> clients;
   std::vector<std::shared_ptr<Exchange>> exchanges;
   std::atomic<int> gone = 0;
@@ -261,7 +269,10 @@ TEST(Server, stops_with_exchanges_open) {
   echo.server().stop();
   EXPECT_EQ(gone, 10);
   EXPECT_EQ(echo.server().connections(), 0u);
-  for (Client& client : clients) client.read_to_end();
+  for (Client& client : clients) {
+    client.read_to_end();
+    EXPECT_FALSE(client.told_end());  // there should have been more
+  }
   // Calls that come too late do no harm, and keep nothing alive.
   EXPECT_FALSE(echo.server().post([] {}));
   for (size_t i = 0; i < exchanges.size(); ++i) {
@@ -276,8 +287,8 @@ TEST(Server, stops_with_exchanges_open) {
   }
 }
 
-TEST(Server, drains_after_it_has_stopped_accepting) {
-  EchoServer echo;
+TEST_P(ServerOver, drains_after_it_has_stopped_accepting) {
+  EchoOver echo(GetParam());
   Client idle = echo.connect();
   ASSERT_EQ(idle.send(kGet).read_reply().status, 200u);
   Client busy = echo.connect();
@@ -285,6 +296,7 @@ TEST(Server, drains_after_it_has_stopped_accepting) {
   const auto exchange = echo.take();
   echo.server().stop_accepting();
   EXPECT_TRUE(idle.closed());
+  EXPECT_EQ(idle.told_end(), GetParam() == Wire::kTls);
   EXPECT_TRUE(eventually([&] { return echo.server().connections() == 1; }));
   EXPECT_FALSE(Client().try_connect(echo.port()));
   exchange->respond({.body = "whole"});

@@ -28,6 +28,7 @@
 
 #include "base/check.h"
 #include "http/server.h"
+#include "http/testing_tls.h"
 
 namespace kvasir::http::testing {
 
@@ -81,7 +82,9 @@ class Client {
     }
   }
   Client(Client&& other) noexcept
-      : fd_(std::exchange(other.fd_, -1)), input_(std::move(other.input_)) {}
+      : fd_(std::exchange(other.fd_, -1)),
+        tls_(std::move(other.tls_)),
+        input_(std::move(other.input_)) {}
   Client& operator=(Client&&) = delete;
   ~Client() { hang_up(); }
 
@@ -96,16 +99,35 @@ class Client {
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     return ::connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
   }
+  // What follows is sent and read inside TLS, by one thread at a time. false: the server refuses.
+  bool try_tls(std::optional<int> version = std::nullopt) {
+    tls_ = std::make_unique<ClientTls>(fd_, version);
+    return tls_->handshake();
+  }
+  Client& start_tls() {
+    CHECK(try_tls());
+    return *this;
+  }
+  // Requires: TLS has been started.
+  ClientTls& tls() { return *tls_; }
+  // Whether TLS, where it has been started, has been ended by the server.
+  bool told_end() const { return tls_ != nullptr && tls_->told_end(); }
+
   // A server that has closed already is no error: what it said shows in its reply.
   Client& send(std::string_view bytes) {
     while (!bytes.empty()) {
-      const ssize_t sent = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (sent < 0) return *this;
+      const ssize_t sent =
+          tls_ ? tls_->send(bytes) : ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (sent <= 0) return *this;
       bytes.remove_prefix(static_cast<size_t>(sent));
     }
     return *this;
   }
-  void send_end() { ::shutdown(fd_, SHUT_WR); }
+  void send_end() {
+    if (tls_) tls_->send_end();
+    ::shutdown(fd_, SHUT_WR);
+  }
+  // Of the connection alone: TLS just stops.
   void hang_up() {
     if (fd_ >= 0) ::close(std::exchange(fd_, -1));
   }
@@ -161,7 +183,7 @@ class Client {
   // false: the server has closed.
   bool receive() {
     char buffer[16 << 10];
-    const ssize_t bytes = ::recv(fd_, buffer, sizeof buffer, 0);
+    const ssize_t bytes = tls_ ? tls_->receive(buffer) : ::recv(fd_, buffer, sizeof buffer, 0);
     CHECK(bytes >= 0 || errno == ECONNRESET);  // silence is no answer
     if (bytes > 0) input_.append(buffer, static_cast<size_t>(bytes));
     return bytes > 0;
@@ -173,6 +195,7 @@ class Client {
   }
 
   int fd_;
+  std::unique_ptr<ClientTls> tls_;  // nullptr: not started
   std::string input_;
 };
 
@@ -180,7 +203,8 @@ class Client {
 // for the test. The gate refuses /refused with 404 and marks what asks with a key as admin.
 class EchoServer {
  public:
-  explicit EchoServer(const Limits& limits = {}, std::vector<ListenOptions> listeners = {{}}) {
+  explicit EchoServer(const Limits& limits = {}, std::vector<ListenOptions> listeners = {{}})
+      : tls_(listeners.front().tls != nullptr) {
     auto started =
         Server::start({std::move(listeners), limits}, &EchoServer::gate,
                       [this](std::shared_ptr<Exchange> exchange) { handle(std::move(exchange)); });
@@ -191,9 +215,11 @@ class EchoServer {
 
   Server& server() { return *server_; }
   uint16_t port() const { return server_->ports().front(); }
-  Client connect() const {
-    Client client;
+  // Over TLS if the first listener speaks it.
+  Client connect(std::optional<int> receive_bytes = std::nullopt) const {
+    Client client(receive_bytes);
     client.connect(port());
+    if (tls_) client.start_tls();
     return client;
   }
   // The next exchange that was kept.
@@ -222,10 +248,24 @@ class EchoServer {
     kept_changed_.notify_one();
   }
 
+  const bool tls_;
   std::mutex mutex_;
   std::condition_variable kept_changed_;
   std::deque<std::shared_ptr<Exchange>> kept_;
   std::unique_ptr<Server> server_;
+};
+
+// What is promised of connections holds with and without TLS.
+enum class Wire : uint8_t { kPlain, kTls };
+
+inline std::string wire_name(const ::testing::TestParamInfo<Wire>& wire) {
+  return wire.param == Wire::kTls ? "tls" : "plain";
+}
+
+class EchoOver : public EchoServer {
+ public:
+  explicit EchoOver(Wire wire, const Limits& limits = {})
+      : EchoServer(limits, {{.tls = wire == Wire::kTls ? make_tls() : nullptr}}) {}
 };
 
 }  // namespace kvasir::http::testing

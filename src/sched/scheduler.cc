@@ -211,10 +211,10 @@ kv::SequenceSpec Scheduler::cache_spec(const Sequence& sequence) const {
 bool Scheduler::goes_before(Slot a, Slot b) const {
   const Sequence& first = sequence_of(a);
   const Sequence& second = sequence_of(b);
-  if (first.priority != second.priority) return first.priority > second.priority;
   const double first_had = tenants_.had(first.spec.tenant);
   const double second_had = tenants_.had(second.spec.tenant);
   if (first_had != second_had) return first_had < second_had;
+  if (first.priority != second.priority) return first.priority > second.priority;
   if (first.turn_us != second.turn_us) return first.turn_us < second.turn_us;
   if (first.arrival != second.arrival) return first.arrival < second.arrival;
   return a < b;

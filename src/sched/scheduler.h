@@ -1,14 +1,16 @@
 // What runs next. Deterministic decisions over sequences, the cache, a clock and fixed limits; no
 // randomness, no threads.
 //
-// Order: by priority, then by what the tenant has had so far, then by arrival, where a request that
+// Order: by what the tenant has had so far, then by priority, then by arrival, where a request that
 // is mostly cached counts as come earlier. In that order every running sequence gets its rows: a
 // decode its one row, prompts together at most `prefill_chunk` tokens a step, and no more than lets
-// the step end in time where answers are under way. Slots are reserved for this step only. Where
-// all places are taken, one who waits gets that of a lower priority, or of a tenant that holds more
-// than its share. Where blocks are short, the last in order is preempted: its blocks stay cached
-// until others need them, and it waits to be admitted again. Nobody is preempted twice without
-// having gained a token in between: until then the blocks it still needs are kept back for it.
+// the step end in time where answers are under way. Slots are reserved for this step only.
+//
+// Where places are short, nobody overtakes the first who waits for some. It gets that of a lower
+// priority of its tenant, or of a tenant that holds more than its share. Where blocks are short,
+// the last in order is preempted: its blocks stay cached until others need them, and it waits to be
+// admitted again. Nobody is preempted twice without having gained a token in between: until then
+// the blocks it still needs are kept back for it.
 //
 // Early reuse: a request whose prompt goes on with blocks that a running sequence has promised
 // waits for them, at most 1.5 times what computing them itself would take, holding nothing.

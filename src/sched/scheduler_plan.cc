@@ -66,33 +66,29 @@ void Scheduler::sort_lists() {
   }
 }
 
-// All places taken: the first in order that is entitled to one that another holds gets it. Whoever
-// gives it up is preempted before anything of it is planned.
+// The first in order has no place: if it is entitled to one that another holds, that one is
+// preempted before anything of it is planned. Who wants several places gets them one by one, for
+// nobody is admitted before it meanwhile.
 void Scheduler::yield_places() {
-  if (running_.empty() || waiting_.empty()) return;
-  const int32_t least_priority = sequence_of(running_.back()).priority;
-  if (tenants_.active() < 2 && sequence_of(waiting_.front()).priority <= least_priority) return;
-  for (const Slot slot : waiting_) {
-    const Sequence& sequence = sequence_of(slot);
-    const bool no_place = places_running() + sequence.places > limits_.sequences_max;
-    if (sequence.awaited || (!no_place && !sequence.short_of_blocks)) continue;
-    const auto victim = std::find_if(running_.rbegin(), running_.rend(), [&](Slot running) {
-      return yields_to(sequence_of(running), sequence);
-    });
-    if (victim == running_.rend()) continue;
-    preempt(*victim);
-    return;
-  }
+  const auto first =
+      std::ranges::find_if(waiting_, [&](Slot slot) { return !keeps_waiting(sequence_of(slot)); });
+  if (first == waiting_.end()) return;
+  const Sequence& sequence = sequence_of(*first);
+  const bool no_place = places_running() + sequence.places > limits_.sequences_max;
+  if (!no_place && !sequence.short_of_blocks) return;
+  const auto victim = std::find_if(running_.rbegin(), running_.rend(), [&](Slot running) {
+    return yields_to(sequence_of(running), sequence);
+  });
+  if (victim != running_.rend()) preempt(*victim);
 }
 
-// To a higher priority; among equals, whoever holds more than its tenant's share to one whose
-// tenant stays within its own.
+// To a higher priority of the same tenant; and whoever holds more than its tenant's share to one
+// whose tenant stays within its own.
 bool Scheduler::yields_to(const Sequence& running, const Sequence& waiting) const {
   if (is_protected(running)) return false;
-  if (running.priority != waiting.priority) return running.priority < waiting.priority;
   const uint32_t holder = running.spec.tenant;
   const uint32_t asker = waiting.spec.tenant;
-  if (holder == asker) return false;
+  if (holder == asker) return running.priority < waiting.priority;
   return places_of(holder) > tenants_.share(holder, limits_.sequences_max) &&
          places_of(asker) + waiting.places <= tenants_.share(asker, limits_.sequences_max);
 }
@@ -200,6 +196,7 @@ uint32_t Scheduler::blocks_to_come(const Sequence& sequence) const {
 }
 
 void Scheduler::plan_waiting() {
+  bool blocked = false;  // somebody lacks places: they are not for those behind it
   for (size_t i = 0; i < waiting_.size();) {
     const Slot slot = waiting_[i];
     Sequence& sequence = sequence_of(slot);
@@ -208,9 +205,10 @@ void Scheduler::plan_waiting() {
       continue;
     }
     // Also where nobody can be admitted, new requests learn what to wait for.
-    const bool admits = prefill_left_ > 0 && logit_rows_left_ > 0 &&
+    const bool admits = !blocked && prefill_left_ > 0 && logit_rows_left_ > 0 &&
                         places_running() + sequence.places <= limits_.sequences_max;
     if (!admits && sequence.probed) {
+      blocked = true;
       ++i;
       continue;
     }

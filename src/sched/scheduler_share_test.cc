@@ -34,6 +34,51 @@ TEST(SchedulerShare, a_higher_priority_takes_the_place_of_a_lower_one) {
   EXPECT_EQ(load.scheduler.stats_of(b).preemptions, 1U);
 }
 
+TEST(SchedulerShare, a_priority_counts_among_the_requests_of_its_tenant_only) {
+  Load load = shared_load(2, {1.0, 1.0});
+  const Slot mine = load.add(spec_of(0, 4, 100, 0));
+  const Slot yours = load.add(spec_of(100, 4, 100, 1));
+  load.step();
+  SequenceSpec pushing = spec_of(200, 4, 100, 1);
+  pushing.priority = 1000;
+  const Slot urgent = load.add(std::move(pushing));
+  load.step();
+  EXPECT_TRUE(load.scheduler.is_running(mine));
+  EXPECT_TRUE(load.scheduler.is_running(urgent));
+  EXPECT_FALSE(load.scheduler.is_running(yours));
+}
+
+TEST(SchedulerShare, nobody_overtakes_a_request_that_needs_several_places) {
+  Load load(256, 4, 64);
+  TokenId next = 0;
+  std::vector<Slot> running;
+  for (int i = 0; i < 4; ++i) running.push_back(load.add(counting(4, next += 100), 100));
+  load.step();
+  SequenceSpec wide = spec_of(9000, 20, 20);
+  wide.forks = 2;
+  const Slot parent = load.add(std::move(wide));
+  for (size_t i = 0; i < running.size(); ++i) {
+    load.add(counting(4, next += 100), 100);  // it could have the place that becomes free
+    load.step();
+    EXPECT_EQ(load.scheduler.is_running(parent), i > 2) << i;
+    load.scheduler.remove(running[i]);
+  }
+}
+
+TEST(SchedulerShare, an_urgent_request_for_several_places_takes_one_in_each_step) {
+  Load load(256, 4, 64);
+  TokenId next = 0;
+  for (int i = 0; i < 8; ++i) load.add(counting(4, next += 100), 100);
+  load.step();
+  SequenceSpec wide = spec_of(9000, 20, 20);
+  wide.forks = 2;
+  wide.priority = 1;
+  const Slot parent = load.add(std::move(wide));
+  for (int step = 0; step < 4; ++step) load.step();
+  EXPECT_TRUE(load.scheduler.is_running(parent));
+  EXPECT_EQ(load.scheduler.stats().preemptions, 3U);
+}
+
 TEST(SchedulerShare, a_flooding_tenant_gives_up_what_is_beyond_its_share) {
   Load load = shared_load(4, {1.0, 1.0});
   for (TokenId i = 0; i < 8; ++i) load.add(spec_of(i * 100, 4, 100, 0));

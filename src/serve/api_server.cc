@@ -38,29 +38,46 @@ MetricsConstants metrics_constants(const std::string& model, const std::string& 
           .tokens_max = llm.sequence_tokens_limit()};
 }
 
-http::ServerOptions server_options(const ServeFlags& flags) {
+http::ServerOptions server_options(const ServeFlags& flags, const Credentials& credentials) {
   http::ServerOptions options;
   options.limits.body_bytes_max = flags.max_body_bytes;
-  options.listeners.push_back({.address = flags.host, .port = static_cast<uint16_t>(flags.port)});
+  options.listeners.push_back(
+      {.address = flags.host, .port = static_cast<uint16_t>(flags.port), .tls = credentials.tls});
   if (flags.admin_port) {
     options.listeners.push_back({.address = flags.admin_host,
                                  .port = static_cast<uint16_t>(*flags.admin_port),
-                                 .admin = true});
+                                 .admin = true,
+                                 .tls = credentials.tls});
   }
   return options;
 }
 
+// Prompts and answers of all that is in the service: for long contexts, twice what can run.
+uint64_t queue_tokens_usual(const api::Llm& llm) {
+  constexpr uint64_t kLeast = 8'000'000;
+  const uint64_t running = uint64_t{llm.plan().limits.sequences_max} * llm.sequence_tokens_limit();
+  return std::max(kLeast, 2 * running);
+}
+
+api::ServiceLimits service_limits(const ServeFlags& flags, const http::AccessKeys& keys,
+                                  const api::Llm& llm) {
+  // Where there are keys, nobody is the first tenant, which has none.
+  const size_t tenants = keys.empty() ? 1 : keys.tenants().size() - 1;
+  return {.answers_max = llm.plan().limits.requests_max,
+          .tokens_max = flags.max_queue_tokens.value_or(queue_tokens_usual(llm)),
+          .tenants = static_cast<uint32_t>(tenants)};
+}
+
 }  // namespace
 
-base::Result<std::unique_ptr<ApiServer>> ApiServer::start(ServeFlags flags, http::AccessKeys keys,
+base::Result<std::unique_ptr<ApiServer>> ApiServer::start(ServeFlags flags, Credentials credentials,
                                                           std::unique_ptr<api::Llm> llm,
                                                           const std::string& version) {
-  std::unique_ptr<ApiServer> server(new ApiServer(std::move(flags), std::move(keys)));
+  std::unique_ptr<ApiServer> server(new ApiServer(std::move(flags), std::move(credentials)));
   ASSIGN_OR_RETURN(server->log_,
                    RequestLog::create(server->flags_.log_format, server->flags_.log_level));
   const ServeFlags& held = server->flags_;
-  const api::ServiceLimits limits{.answers_max = llm->plan().limits.requests_max,
-                                  .tokens_max = held.max_queue_tokens};
+  const api::ServiceLimits limits = service_limits(held, server->credentials_.keys, *llm);
   ModelInfo info = model_info(held, *llm);
   server->metrics_ = std::make_unique<Metrics>(metrics_constants(info.id, version, *llm));
   server->service_ = api::Service::start(std::move(llm), limits);
@@ -69,7 +86,7 @@ base::Result<std::unique_ptr<ApiServer>> ApiServer::start(ServeFlags flags, http
       std::make_unique<Handlers>(HandlerParts{.service = server->service_.get(),
                                               .metrics = server->metrics_.get(),
                                               .log = server->log_.get(),
-                                              .keys = &server->keys_,
+                                              .keys = &server->credentials_.keys,
                                               .flags = &held,
                                               .connections = [raw] { return raw->connections(); },
                                               .version = version},
@@ -77,7 +94,7 @@ base::Result<std::unique_ptr<ApiServer>> ApiServer::start(ServeFlags flags, http
   Handlers* handlers = server->handlers_.get();
   ASSIGN_OR_RETURN(server->server_,
                    http::Server::start(
-                       server_options(held),
+                       server_options(held, server->credentials_),
                        [handlers](const http::Head& head, http::Caller& caller) {
                          return handlers->gate(head, caller);
                        },
@@ -94,14 +111,16 @@ uint32_t ApiServer::connections() const {
   return server == nullptr ? 0 : server->connections();
 }
 
-ApiServer::ApiServer(ServeFlags flags, http::AccessKeys keys)
-    : flags_(std::move(flags)), keys_(std::move(keys)) {}
+ApiServer::ApiServer(ServeFlags flags, Credentials credentials)
+    : flags_(std::move(flags)), credentials_(std::move(credentials)) {}
 
 // From the outside in: no more requests, then no more work on them, then the answers under way.
+// What hears of their end may still ask the service for something.
 ApiServer::~ApiServer() {
   if (server_ != nullptr) server_->stop();
   if (handlers_ != nullptr) handlers_->finish_work();
-  service_.reset();
+  if (service_ != nullptr) service_->stop();
+  handlers_.reset();
 }
 
 std::optional<uint16_t> ApiServer::admin_port() const {

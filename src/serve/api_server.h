@@ -9,7 +9,6 @@
 #include <string>
 
 #include "api/service.h"
-#include "http/access_keys.h"
 #include "http/server.h"
 #include "serve/handlers.h"
 #include "serve/options.h"
@@ -19,7 +18,7 @@ namespace kvasir::serve {
 class ApiServer {
  public:
   // Error: an address can not be listened on.
-  static base::Result<std::unique_ptr<ApiServer>> start(ServeFlags flags, http::AccessKeys keys,
+  static base::Result<std::unique_ptr<ApiServer>> start(ServeFlags flags, Credentials credentials,
                                                         std::unique_ptr<api::Llm> llm,
                                                         const std::string& version);
   ~ApiServer();  // ends what is under way
@@ -38,10 +37,10 @@ class ApiServer {
   void watch();
 
  private:
-  ApiServer(ServeFlags flags, http::AccessKeys keys);
+  ApiServer(ServeFlags flags, Credentials credentials);
 
   ServeFlags flags_;
-  http::AccessKeys keys_;
+  Credentials credentials_;
   std::unique_ptr<RequestLog> log_;
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<api::Service> service_;

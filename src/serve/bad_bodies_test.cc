@@ -122,7 +122,7 @@ const std::vector<BadField>& bad_values() {
       {"ctr", "cache_salt", {"1", "\"\"", "[]"}},
       {"cr", "add_generation_prompt", {"1", "\"no\""}},
       {"li", "return_tokens", {"1", "\"no\""}},
-      {"li", "response_fields", {"1", "{}", "\"\""}},
+      {"li", "response_fields", {"1", "{}"}},
       {"li", "response_fields", {"[\"a\", 1]"}, "response_fields[1]"},
   };
   return all;

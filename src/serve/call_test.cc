@@ -259,6 +259,35 @@ TEST_F(Calls, a_streamed_completion_brings_the_echo_with_its_first_piece) {
   EXPECT_EQ(call->end(), "data: [DONE]\n\n");
 }
 
+TEST_F(Calls, token_ids_stand_beside_the_text_for_those_who_ask) {
+  const auto prompt = json::value_from(model_->encode("xy"));
+  const auto completion =
+      parsed(parse_completion, R"({"prompt": "xy", "return_token_ids": true, "stream": true})");
+  const auto told = events(completion->part(0, {.tokens = {5}}));  // its text is held back
+  ASSERT_THAT(told, SizeIs(1));
+  EXPECT_EQ(told[0].at("choices").at(0).at("prompt_token_ids"), prompt);
+  EXPECT_EQ(told[0].at("choices").at(0).at("token_ids"), json_of("[5]"));
+  const auto last = events(completion->part(
+      0, {.text = "ab", .tokens = {6}, .ending = ending_of(api::EndReason::kLength, 2)}));
+  ASSERT_THAT(last, SizeIs(1));
+  EXPECT_EQ(last[0].at("choices").at(0).at("token_ids"), json_of("[6]"));
+  EXPECT_FALSE(last[0].at("choices").at(0).as_object().contains("prompt_token_ids"));
+
+  const auto whole_chat = chat(R"(, "return_token_ids": true)");
+  whole_chat->part(0, {.text = "a", .tokens = {5, 6}});
+  whole_chat->part(0, ended(0, "", ending_of(api::EndReason::kStop, 2)));
+  const json::value answer = whole(*whole_chat);
+  EXPECT_EQ(answer.at("choices").at(0).at("token_ids"), json_of("[5, 6]"));
+  EXPECT_EQ(answer.at("prompt_token_ids"), json::value_from(whole_chat->requests()[0].prompt));
+
+  const auto streamed = chat(R"(, "return_token_ids": true, "stream": true)");
+  const auto begun = events(streamed->begin());
+  ASSERT_THAT(begun, SizeIs(1));
+  EXPECT_EQ(begun[0].at("prompt_token_ids"), json::value_from(streamed->requests()[0].prompt));
+  EXPECT_EQ(events(streamed->part(0, {.tokens = {5}})).at(0).at("choices").at(0).at("token_ids"),
+            json_of("[5]"));
+}
+
 TEST_F(Calls, the_best_answers_of_many_come_first) {
   const auto call = parsed(parse_completion, R"({"prompt": "a", "n": 2, "best_of": 3})");
   const auto answer = [&](uint32_t choice, std::string text, float logprob) {
@@ -327,6 +356,19 @@ TEST_F(Calls, response_fields_are_unnested) {
   call->part(0, ended(0, "x", ending_of(api::EndReason::kLength, 2)));
   EXPECT_EQ(whole(*call), json_of(R"({"content": "x", "timings/prompt_n": 6,
       "generation_settings/stream": false, "truncated": false})"));
+}
+
+TEST_F(Calls, the_field_without_a_name_is_none) {
+  const auto call = parsed(parse_infill, R"({"input_prefix": "a", "response_fields": [""]})");
+  call->part(0, ended(0, "x", ending_of(api::EndReason::kLength, 2)));
+  EXPECT_EQ(whole(*call), json_of("{}"));
+}
+
+TEST_F(Calls, a_shortened_infill_says_so) {
+  const auto call = parsed(
+      parse_infill, R"({"input_prefix": ")" + std::string(2000, 'a') + R"(", "n_predict": 9})");
+  call->part(0, ended(0, "x", ending_of(api::EndReason::kLength, 2)));
+  EXPECT_EQ(whole(*call).at("truncated"), true);
 }
 
 TEST_F(Calls, a_streamed_llama_completion_ends_without_a_mark) {

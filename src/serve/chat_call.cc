@@ -29,6 +29,9 @@ class ChatCall final : public OpenAiCall {
 
   json::value logprobs_json(const std::vector<TokenId>& tokens,
                             const std::vector<api::TokenDetail>& details) const;
+  // Members for vLLM's return_token_ids; none without it.
+  json::object prompt_token_ids() const;
+  json::object with_token_ids(json::object choice, const std::vector<TokenId>& tokens) const;
 };
 
 json::value ChatCall::logprobs_json(const std::vector<TokenId>& tokens,
@@ -42,25 +45,39 @@ json::value ChatCall::logprobs_json(const std::vector<TokenId>& tokens,
   return {{"content", std::move(content)}, {"refusal", nullptr}};
 }
 
+json::object ChatCall::prompt_token_ids() const {
+  if (!parameters().return_token_ids) return {};
+  return {{"prompt_token_ids", json::value_from(requests().front().prompt)}};
+}
+
+json::object ChatCall::with_token_ids(json::object choice,
+                                      const std::vector<TokenId>& tokens) const {
+  if (parameters().return_token_ids) choice["token_ids"] = json::value_from(tokens);
+  return choice;
+}
+
 std::string ChatCall::stream_begin() {
   std::string events;
   for (size_t i = 0; i < answers().size(); ++i) {
     events += choice_event({{"index", i},
                             {"delta", {{"role", "assistant"}, {"content", ""}}},
                             {"logprobs", nullptr},
-                            {"finish_reason", nullptr}});
+                            {"finish_reason", nullptr}},
+                           prompt_token_ids());
   }
   return events;
 }
 
 std::string ChatCall::stream_part(size_t answer, const api::AnswerPart& part) {
   std::string events;
-  const bool has_logprobs = parameters().logprobs && !part.tokens.empty();
-  if (!part.text.empty() || has_logprobs) {
-    events += choice_event({{"index", answer},
-                            {"delta", {{"content", part.text}}},
-                            {"logprobs", logprobs_json(part.tokens, part.details)},
-                            {"finish_reason", nullptr}});
+  const bool tells_tokens = parameters().logprobs || parameters().return_token_ids;
+  const bool has_tokens = tells_tokens && !part.tokens.empty();
+  if (!part.text.empty() || has_tokens) {
+    events += choice_event(with_token_ids({{"index", answer},
+                                           {"delta", {{"content", part.text}}},
+                                           {"logprobs", logprobs_json(part.tokens, part.details)},
+                                           {"finish_reason", nullptr}},
+                                          part.tokens));
   }
   if (part.ending) {
     events += choice_event({{"index", answer},
@@ -75,14 +92,18 @@ std::string ChatCall::stream_part(size_t answer, const api::AnswerPart& part) {
 json::value ChatCall::whole_body() {
   json::array choices;
   for (const Answer& answer : answers()) {
-    choices.push_back(
+    choices.push_back(with_token_ids(
         {{"index", choices.size()},
          {"message", {{"role", "assistant"}, {"content", answer.text}, {"refusal", nullptr}}},
          {"logprobs", logprobs_json(answer.tokens, answer.details)},
          {"finish_reason", finish_reason(*answer.ending)},
-         {"stop_reason", stop_reason(*answer.ending)}});
+         {"stop_reason", stop_reason(*answer.ending)}},
+        answer.tokens));
   }
-  return body_of(std::move(choices));
+  json::object body = body_of(std::move(choices));
+  const json::object more = prompt_token_ids();
+  body.insert(more.begin(), more.end());
+  return body;
 }
 
 ApiResult<std::unique_ptr<Call>> ChatCall::parse(const ModelInfo& model,

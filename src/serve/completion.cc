@@ -1,6 +1,7 @@
 #include "serve/completion.h"
 
 #include <boost/asio/post.hpp>
+#include <optional>
 #include <utility>
 
 #include "serve/api_error.h"
@@ -15,30 +16,36 @@ constexpr unsigned kRetryAfterS = 1;
 class Completion::Listener : public api::AnswerListener {
  public:
   Listener(std::shared_ptr<Completion> completion, size_t prompt, const base::Clock& clock)
-      : completion_(std::move(completion)), prompt_(prompt), clock_(clock) {}
+      : completion_(std::move(completion)),
+        prompt_(prompt),
+        clock_(clock),
+        arrived_us_(clock.now_us()) {}
 
   void on_part(api::AnswerPart part) override {
-    if (!part.tokens.empty()) note_gap(part);
+    if (!part.tokens.empty()) note_times(part);
     if (part.ending) completion_->parts_.metrics->on_answer_ended(*part.ending);
     completion_->hear({prompt_, std::move(part)});
   }
   void on_score(const api::PromptScore& score) override { completion_->hear({prompt_, score}); }
 
  private:
-  // Time between tokens, as the engine made them.
-  void note_gap(const api::AnswerPart& part) {
+  // When tokens come, as the engine makes them.
+  void note_times(const api::AnswerPart& part) {
     if (part.choice >= last_us_.size()) last_us_.resize(part.choice + 1);
     const uint64_t now_us = clock_.now_us();
-    const uint64_t before_us = std::exchange(last_us_[part.choice], now_us);
-    if (before_us > 0) {
-      completion_->parts_.metrics->on_tokens(now_us - before_us, part.tokens.size());
+    const std::optional<uint64_t> before_us = std::exchange(last_us_[part.choice], now_us);
+    if (before_us) {
+      completion_->parts_.metrics->on_tokens(now_us - *before_us, part.tokens.size());
+    } else {
+      completion_->parts_.metrics->on_first_token(now_us - arrived_us_);
     }
   }
 
   std::shared_ptr<Completion> completion_;
   size_t prompt_;
   const base::Clock& clock_;
-  std::vector<uint64_t> last_us_;  // by choice; 0: no token yet
+  uint64_t arrived_us_;
+  std::vector<std::optional<uint64_t>> last_us_;  // of its last tokens, by choice
 };
 
 void Completion::start(const CompletionParts& parts, std::shared_ptr<http::Exchange> exchange,
@@ -59,7 +66,8 @@ Completion::Completion(const CompletionParts& parts, std::shared_ptr<http::Excha
 }
 
 Completion::~Completion() {
-  parts_.log->write(exchange_->request(), summary_);
+  const http::Request& request = exchange_->request();
+  parts_.log->write(request, parts_.keys->tenants()[request.caller.tenant].name, summary_);
   on_end_();
 }
 

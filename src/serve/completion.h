@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "api/service.h"
+#include "http/access_keys.h"
 #include "http/exchange.h"
 #include "serve/call.h"
 #include "serve/metrics.h"
@@ -27,6 +28,7 @@ struct CompletionParts {
   api::Service* service = nullptr;
   Metrics* metrics = nullptr;
   RequestLog* log = nullptr;
+  const http::AccessKeys* keys = nullptr;
   boost::asio::any_io_executor writer;  // one thread
   api::Deadlines deadlines;
 };

@@ -81,7 +81,8 @@ json::object CompletionCall::choice_json(size_t answer, const Piece& piece,
                                          Progress& progress) const {
   const size_t request = answers()[answer].request;
   const bool wants_logprobs = parameters().logprobs_count.has_value();
-  const bool echoes = parameters().echo && !progress.begun;
+  const bool is_first = !std::exchange(progress.begun, true);
+  const bool echoes = parameters().echo && is_first;
   std::string text;
   CompletionLogprobs logprobs(tokenizer());
   if (echoes) {
@@ -89,7 +90,6 @@ json::object CompletionCall::choice_json(size_t answer, const Piece& piece,
     progress.echo_characters = count_characters(text);
     if (wants_logprobs) add_echo(request, logprobs);
   }
-  progress.begun = true;
   text += piece.text;
   if (wants_logprobs) {
     for (size_t i = 0; i < piece.tokens.size(); ++i) {
@@ -103,6 +103,10 @@ json::object CompletionCall::choice_json(size_t answer, const Piece& piece,
                       {"logprobs", nullptr},
                       {"finish_reason", nullptr}};
   if (wants_logprobs) choice["logprobs"] = logprobs.take();
+  if (parameters().return_token_ids) {
+    choice["token_ids"] = json::array(piece.tokens.begin(), piece.tokens.end());
+    if (is_first) choice["prompt_token_ids"] = json::value_from(requests()[request].prompt);
+  }
   if (piece.ending == nullptr) return choice;
   choice["finish_reason"] = finish_reason(*piece.ending);
   choice["stop_reason"] = stop_reason(*piece.ending);
@@ -111,9 +115,10 @@ json::object CompletionCall::choice_json(size_t answer, const Piece& piece,
 
 std::string CompletionCall::stream_part(size_t answer, const api::AnswerPart& part) {
   Progress& progress = progress_[answer];
-  const bool has_logprobs = parameters().logprobs_count && !part.tokens.empty();
+  const bool tells_tokens = parameters().logprobs_count || parameters().return_token_ids;
+  const bool has_tokens = tells_tokens && !part.tokens.empty();
   const bool has_echo = parameters().echo && !progress.begun;
-  if (part.text.empty() && !has_logprobs && !has_echo && !part.ending) return {};
+  if (part.text.empty() && !has_tokens && !has_echo && !part.ending) return {};
   const Piece piece{.text = part.text,
                     .tokens = part.tokens,
                     .details = part.details,
@@ -162,7 +167,8 @@ ApiStatus put_before_suffix(const ModelInfo& model, const json::value& suffix, b
   for (Prompt& prompt : prompts) {
     const Gap gap{
         .prefix = prompt.text, .suffix = text, .prefix_param = "prompt", .suffix_param = "suffix"};
-    ASSIGN_OR_RETURN(prompt.tokens, encode_gap(model, gap));
+    ASSIGN_OR_RETURN(GapPrompt whole, encode_gap(model, gap, std::nullopt));
+    prompt.tokens = std::move(whole.tokens);
   }
   return {};
 }

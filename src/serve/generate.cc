@@ -119,6 +119,25 @@ api::GenerateRequest common_request(const Parameters& parameters, const Origin& 
   return request;
 }
 
+// Log probabilities are held in memory until an answer is whole; those of a prompt always are.
+ApiStatus check_logprobs(const Parameters& parameters,
+                         const std::vector<api::GenerateRequest>& requests) {
+  constexpr uint64_t kEntriesMax = 1'000'000;
+  uint64_t entries = 0;
+  for (const api::GenerateRequest& request : requests) {
+    if (!request.logprobs) continue;
+    uint64_t tokens = parameters.stream ? 0 : uint64_t{request.max_tokens} * request.choices;
+    if (request.score_prompt) tokens += request.prompt.size();
+    entries += tokens * (1 + request.top_logprobs);
+  }
+  if (entries <= kEntriesMax) return {};
+  return invalid(
+      "logprobs",
+      fmt::format("Up to {} log probabilities would be held, more than {}; ask for fewer "
+                  "tokens, answers or alternatives at a time.",
+                  entries, kEntriesMax));
+}
+
 }  // namespace
 
 ApiResult<std::vector<api::GenerateRequest>> make_requests(
@@ -134,6 +153,7 @@ ApiResult<std::vector<api::GenerateRequest>> make_requests(
     // Equal prompts of one call shall not have equal answers, unless a seed is given.
     request.sampling.seed = seed_of(parameters, origin.dialect);
   }
+  RETURN_IF_ERROR(check_logprobs(parameters, requests));
   return requests;
 }
 

@@ -3,8 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
+
 #include <set>
 
+#include "api/text_tools.h"
 #include "serve/testing.h"
 
 namespace kvasir::serve {
@@ -273,6 +276,30 @@ TEST_F(FillIn, the_suffix_stands_first_so_that_typing_keeps_the_cached_prompt) {
                     {*fill().prefix},
                     model_->encode("int a"),
                     {*fill().middle}}));
+}
+
+TEST_F(FillIn, what_is_farthest_from_the_gap_is_left_out_where_not_all_fits) {
+  const uint32_t context = model_->info.tokens_max;
+  const auto ask = [&](size_t first_file, size_t prefix, size_t suffix) {
+    const std::string body = fmt::format(
+        R"({{"input_extra": [{{"filename": "f", "text": "{}"}}, {{"filename": "g", "text": "G"}}],
+             "input_prefix": "{}p", "input_suffix": "s{}", "n_predict": 100}})",
+        std::string(first_file, 'f'), std::string(prefix, 'x'), std::string(suffix, 'y'));
+    return api::detokenize_checked(*model_->tokenizer, requests(parse_infill, body)[0].prompt)
+        .value();
+  };
+  const std::string whole = ask(50, 50, 50);
+  EXPECT_NE(whole.find("f\nfff"), std::string::npos);
+  const std::string no_first_file = ask(context, 50, 50);
+  EXPECT_EQ(no_first_file.find("f\nfff"), std::string::npos);
+  EXPECT_NE(no_first_file.find("g\nG\n"), std::string::npos);
+  const std::string no_files = ask(10, context, 50);
+  EXPECT_EQ(no_files.find("g\nG\n"), std::string::npos);
+  EXPECT_NE(no_files.find("xp"), std::string::npos);
+  EXPECT_NE(no_files.find("s" + std::string(50, 'y')), std::string::npos);
+  const std::string little_suffix = ask(10, 10, context);
+  EXPECT_EQ(little_suffix.find('x'), std::string::npos);
+  EXPECT_NE(little_suffix.find("sy"), std::string::npos);
 }
 
 TEST_F(FillIn, models_trained_otherwise_have_the_prefix_first) {

@@ -72,6 +72,7 @@ Handlers::Handlers(HandlerParts parts, ModelInfo model)
   completion_parts_ = {.service = parts_.service,
                        .metrics = parts_.metrics,
                        .log = parts_.log,
+                       .keys = parts_.keys,
                        .writer = writer_.get_executor(),
                        .deadlines = {.begun_us = deadline_us(flags.queue_timeout_s),
                                      .first_token_us = deadline_us(flags.first_token_timeout_s),
@@ -173,8 +174,11 @@ http::Response Handlers::no_route(const http::Head& head) {
 // A page in a browser may reach a loopback address under another name (DNS rebinding), or from
 // another site.
 std::optional<http::Response> Handlers::check_origin(const http::Head& head) const {
-  if (!is_loopback(parts_.flags->host)) return std::nullopt;
-  const auto names_us = [&](std::string_view value) { return value.empty() || is_own_name(value); };
+  const std::string& host = head.admin_listener ? parts_.flags->admin_host : parts_.flags->host;
+  if (!is_loopback(host)) return std::nullopt;
+  const auto names_us = [&](std::string_view value) {
+    return value.empty() || is_own_name(value, host);
+  };
   if (names_us(head.field("host")) && names_us(head.field("origin"))) return std::nullopt;
   return error_response(
       {.status = 403,
@@ -182,10 +186,9 @@ std::optional<http::Response> Handlers::check_origin(const http::Head& head) con
        .code = "forbidden"});
 }
 
-bool Handlers::is_own_name(std::string_view authority) const {
+bool Handlers::is_own_name(std::string_view authority, std::string_view host) const {
   const std::string_view name = name_of(authority);
-  return name == "localhost" || name == "127.0.0.1" || name == "[::1]" ||
-         name == parts_.flags->host ||
+  return name == "localhost" || name == "127.0.0.1" || name == "[::1]" || name == host ||
          std::ranges::find(parts_.flags->allowed_hosts, name) != parts_.flags->allowed_hosts.end();
 }
 
@@ -202,10 +205,10 @@ void Handlers::handle(const Shared& exchange) {
 void Handlers::complete(const Shared& exchange, Parser parse) {
   auto call = parse(model_, exchange->request());
   if (!call) return exchange->respond(error_response(call.error()));
-  const ApiResult<uint32_t> checked = check_requests((*call)->requests());
+  const uint32_t tenant = exchange->request().caller.tenant;
+  const ApiResult<uint32_t> checked = check_requests((*call)->requests(), tenant);
   if (!checked) return exchange->respond(error_response(checked.error()));
   const uint32_t answers = *checked;
-  const uint32_t tenant = exchange->request().caller.tenant;
   if (!claim_tenant_place(tenant, answers)) {
     parts_.metrics->on_refused("tenant_limit");
     return exchange->respond(
@@ -222,8 +225,8 @@ void Handlers::complete(const Shared& exchange, Parser parse) {
 }
 
 // How many answers they ask for. Error: they can never run, alone or together.
-ApiResult<uint32_t> Handlers::check_requests(
-    const std::vector<api::GenerateRequest>& requests) const {
+ApiResult<uint32_t> Handlers::check_requests(const std::vector<api::GenerateRequest>& requests,
+                                             uint32_t tenant) const {
   uint32_t answers = 0;
   uint64_t tokens = 0;
   for (const api::GenerateRequest& request : requests) {
@@ -233,21 +236,22 @@ ApiResult<uint32_t> Handlers::check_requests(
     answers += request.choices;
     tokens += request.prompt.size() + uint64_t{request.max_tokens} * request.choices;
   }
-  const api::ServiceLimits& limits = parts_.service->limits();
-  if (answers <= limits.answers_max && (requests.size() == 1 || tokens <= limits.tokens_max)) {
-    return answers;
-  }
+  const bool is_one = requests.size() == 1;
+  api::ServiceLimits limits =
+      is_one ? parts_.service->limits() : parts_.service->limits_of_one_tenant();
+  limits.answers_max = std::min(limits.answers_max,
+                                parts_.keys->tenants()[tenant].requests_max.value_or(UINT32_MAX));
+  if (answers <= limits.answers_max && (is_one || tokens <= limits.tokens_max)) return answers;
   return std::unexpected(ApiError{
-      .message = fmt::format("{} answers of {} tokens in all are more than the server takes at a "
-                             "time: {} answers, {} tokens; ask for fewer at once",
+      .message = fmt::format("{} answers of {} tokens in all are more than the server takes of you "
+                             "at a time: {} answers, {} tokens; ask for fewer at once",
                              answers, tokens, limits.answers_max, limits.tokens_max)});
 }
 
 bool Handlers::claim_tenant_place(uint32_t tenant, uint32_t answers) {
   const uint32_t before = tenant_answers_[tenant].fetch_add(answers);
-  const auto& tenants = parts_.keys->tenants();
-  if (tenant >= tenants.size() || !tenants[tenant].requests_max) return true;
-  if (before + answers <= *tenants[tenant].requests_max) return true;
+  const std::optional<uint32_t> requests_max = parts_.keys->tenants()[tenant].requests_max;
+  if (!requests_max || before + answers <= *requests_max) return true;
   tenant_answers_[tenant].fetch_sub(answers);
   return false;
 }

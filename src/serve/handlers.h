@@ -72,10 +72,11 @@ class Handlers {
   std::optional<http::Response> check_origin(const http::Head& head) const;
   std::optional<http::Response> check_access(const http::Head& head, const Route* route,
                                              http::Caller& caller) const;
-  bool is_own_name(std::string_view authority) const;
+  bool is_own_name(std::string_view authority, std::string_view host) const;
 
   void complete(const Shared& exchange, Parser parse);
-  ApiResult<uint32_t> check_requests(const std::vector<api::GenerateRequest>& requests) const;
+  ApiResult<uint32_t> check_requests(const std::vector<api::GenerateRequest>& requests,
+                                     uint32_t tenant) const;
   bool claim_tenant_place(uint32_t tenant, uint32_t answers);
 
   void live(const Shared& exchange);

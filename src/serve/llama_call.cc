@@ -34,7 +34,7 @@ const json::value* find_path(const json::object& object, std::string_view path) 
 
 class LlamaCall final : public Call {
  public:
-  explicit LlamaCall(Setup setup) : Call(std::move(setup)) {}
+  LlamaCall(Setup setup, bool is_shortened) : Call(std::move(setup)), is_shortened_(is_shortened) {}
 
   static ApiResult<std::unique_ptr<Call>> parse(const ModelInfo& model,
                                                 const http::Request& request, bool infill);
@@ -52,6 +52,8 @@ class LlamaCall final : public Call {
                                  const std::vector<api::TokenDetail>& details) const;
   json::object settings_json(size_t answer) const;
   json::object only_wanted(json::object body) const;
+
+  bool is_shortened_;  // the prompt
 };
 
 // A piece of an answer, and the beginning of the whole.
@@ -78,7 +80,7 @@ json::object LlamaCall::ended_json(size_t answer, std::string_view text) const {
   body["system_fingerprint"] = model().system_fingerprint;
   body["stop_type"] = stop_type(ending);
   body["stopping_word"] = stopping_word(ending);
-  body["truncated"] = false;
+  body["truncated"] = is_shortened_;
   body["tokens_cached"] = ending.stats.tokens_cached;
   body["generation_settings"] = settings_json(answer);
   body["timings"] = totals.timings();
@@ -148,6 +150,13 @@ json::value LlamaCall::whole_body() {
   return bodies;
 }
 
+// What an answer leaves of the context.
+size_t room_for_prompt(const ModelInfo& model, const Parameters& parameters) {
+  constexpr int64_t kAnswerUsual = 128;  // where its length is not said
+  const int64_t answer = parameters.n_predict >= 0 ? parameters.n_predict : kAnswerUsual;
+  return model.tokens_max - std::min<size_t>(model.tokens_max, static_cast<size_t>(answer));
+}
+
 ApiResult<std::unique_ptr<Call>> LlamaCall::parse(const ModelInfo& model,
                                                   const http::Request& request, bool infill) {
   ASSIGN_OR_RETURN(const json::object body, parse_object(request.body));
@@ -156,10 +165,12 @@ ApiResult<std::unique_ptr<Call>> LlamaCall::parse(const ModelInfo& model,
   ASSIGN_OR_RETURN(Parameters parameters,
                    read_parameters(body, Dialect::kLlama, model.vocab_size()));
   std::vector<std::vector<TokenId>> prompts;
+  bool is_shortened = false;
   if (infill) {
     ASSIGN_OR_RETURN(const Gap gap, read_gap(body));
-    ASSIGN_OR_RETURN(std::vector<TokenId> tokens, encode_gap(model, gap));
-    prompts.push_back(std::move(tokens));
+    ASSIGN_OR_RETURN(GapPrompt prompt, encode_gap(model, gap, room_for_prompt(model, parameters)));
+    prompts.push_back(std::move(prompt.tokens));
+    is_shortened = prompt.is_shortened;
   } else {
     ASSIGN_OR_RETURN(std::vector<Prompt> given, read_prompts(model, body));
     for (Prompt& prompt : given) prompts.push_back(std::move(prompt.tokens));
@@ -173,7 +184,8 @@ ApiResult<std::unique_ptr<Call>> LlamaCall::parse(const ModelInfo& model,
   return std::make_unique<LlamaCall>(Setup{.model = model,
                                            .id = request.id,
                                            .parameters = std::move(parameters),
-                                           .requests = std::move(requests)});
+                                           .requests = std::move(requests)},
+                                     is_shortened);
 }
 
 }  // namespace

@@ -148,9 +148,10 @@ void Metrics::on_answer_ended(const api::Ending& ending) {
     queue_s_.Observe(seconds_between(stats.submitted_us, *stats.admitted_us));
     cached_tokens_.Observe(stats.tokens_cached);
   }
-  if (stats.tokens_generated > 0) {
-    first_token_s_.Observe(seconds_between(stats.submitted_us, stats.first_token_us));
-  }
+}
+
+void Metrics::on_first_token(uint64_t since_arrival_us) {
+  first_token_s_.Observe(static_cast<double>(since_arrival_us) / 1e6);
 }
 
 // Tokens that came together: the first after the gap, the others at once.

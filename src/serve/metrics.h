@@ -39,6 +39,8 @@ class Metrics {
 
   // One choice of one request has ended.
   void on_answer_ended(const api::Ending& ending);
+  // The first tokens of a choice came so long after its request.
+  void on_first_token(uint64_t since_arrival_us);
   // `count` tokens of an answer came `gap_us` after those before them; not for its first ones.
   void on_tokens(uint64_t gap_us, size_t count);
   // `route` and `reason` are names of ours, never what a client wrote: each is a series for ever.

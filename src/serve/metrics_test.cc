@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -143,7 +144,6 @@ api::Ending ending(api::EndReason reason) {
                     .promise_wait_us = 250'000,
                     .submitted_us = 1'000'000,
                     .admitted_us = 1'200'000,
-                    .first_token_us = 1'700'000,
                     .finished_us = 3'000'000}};
 }
 
@@ -237,6 +237,7 @@ TEST(Metrics, counters_only_grow_with_their_snapshots) {
 TEST(Metrics, histograms_are_cumulative_and_end_in_infinity) {
   Metrics metrics(constants());
   for (const api::EndReason reason : {api::EndReason::kStop, api::EndReason::kCancelled}) {
+    metrics.on_first_token(700'000);
     metrics.on_answer_ended(ending(reason));
   }
   metrics.on_tokens(30'000, 3);
@@ -259,7 +260,6 @@ TEST(Metrics, an_answer_is_measured_from_its_arrival) {
   metrics.on_answer_ended(ending(api::EndReason::kLength));
   const Exposition shown = read_exposition(metrics.text(snapshot()));
   const std::string labels = R"({engine="0",model_name="tiny"})";
-  EXPECT_DOUBLE_EQ(shown.at("vllm:time_to_first_token_seconds_sum" + labels), 0.7);
   EXPECT_DOUBLE_EQ(shown.at("vllm:request_queue_time_seconds_sum" + labels), 0.2);
   EXPECT_DOUBLE_EQ(shown.at("vllm:e2e_request_latency_seconds_sum" + labels), 2.0);
   EXPECT_EQ(shown.at("vllm:request_prompt_tokens_sum" + labels), 100);
@@ -270,6 +270,15 @@ TEST(Metrics, an_answer_is_measured_from_its_arrival) {
   EXPECT_EQ(shown.at(R"(vllm:request_success_total{engine="0",finished_reason="length",)"
                      R"(model_name="tiny"})"),
             1);
+}
+
+TEST(Metrics, a_first_token_counts_before_its_answer_has_ended) {
+  Metrics metrics(constants());
+  metrics.on_first_token(700'000);
+  const Exposition shown = read_exposition(metrics.text(snapshot()));
+  const std::string labels = R"({engine="0",model_name="tiny"})";
+  EXPECT_DOUBLE_EQ(shown.at("vllm:time_to_first_token_seconds_sum" + labels), 0.7);
+  EXPECT_EQ(shown.at("vllm:time_to_first_token_seconds_count" + labels), 1);
 }
 
 TEST(Metrics, an_answer_cancelled_before_it_began_is_counted_without_times) {
@@ -303,9 +312,9 @@ TEST(Metrics, counts_from_many_threads_add_up) {
   constexpr int kThreads = 4;
   constexpr int kRounds = 500;
   {
-    std::vector<std::jthread> threads;
-    for (int t = 0; t < kThreads; ++t) {
-      threads.emplace_back([&] {
+    std::array<std::jthread, kThreads> threads;
+    for (std::jthread& thread : threads) {
+      thread = std::jthread([&] {
         for (int i = 0; i < kRounds; ++i) {
           metrics.on_answer_ended(ending(api::EndReason::kStop));
           metrics.on_tokens(1000, 1);

@@ -22,12 +22,13 @@ json::object OpenAiCall::envelope(std::string_view object) const {
           {"system_fingerprint", model().system_fingerprint}};
 }
 
-std::string OpenAiCall::choice_event(json::object choice) const {
+std::string OpenAiCall::choice_event(json::object choice, const json::object& more) const {
   const bool has_usage_event = parameters().stream_options.include_usage;
   const bool is_last =
       choice.contains("finish_reason") && !choice.at("finish_reason").is_null() && all_ended();
   json::object event = envelope(naming_.chunk);
   event["choices"].emplace_array().push_back(std::move(choice));
+  event.insert(more.begin(), more.end());
   // With a usage event to come, all others say that they have none.
   if (has_usage_event) event["usage"] = nullptr;
   if (is_last && !has_usage_event) event["timings"] = totals().timings();

@@ -19,8 +19,8 @@ class OpenAiCall : public Call {
   };
   OpenAiCall(Setup setup, const Naming& naming);
 
-  // An event with one entry of "choices".
-  std::string choice_event(boost::json::object choice) const;
+  // An event with one entry of "choices". `more` stands beside them.
+  std::string choice_event(boost::json::object choice, const boost::json::object& more = {}) const;
   boost::json::object body_of(boost::json::array choices) const;
 
  private:

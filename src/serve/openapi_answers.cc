@@ -72,12 +72,14 @@ json::object answer_schema(std::string_view object, json::object own) {
   own["index"] = count();
   own["finish_reason"] = names({"stop", "length"});
   own["stop_reason"] = any_of({type("string"), type("integer"), type("null")});
+  json::object choice = record(std::move(own));
+  choice["properties"].as_object()["token_ids"] = list_of(count());  // if asked for
   return record({{"id", type("string")},
                  {"object", constant(object)},
                  {"created", count()},
                  {"model", type("string")},
                  {"system_fingerprint", type("string")},
-                 {"choices", list_of(record(std::move(own)))},
+                 {"choices", list_of(std::move(choice))},
                  {"usage", ref("Usage")},
                  {"timings", ref("Timings")}});
 }

@@ -30,7 +30,7 @@ base::Status check_numbers(const ServeFlags& flags) {
   if (flags.max_queue > kQueueMax) {
     return base::bad_input(fmt::format("--max-queue {}: use 0 to {}", flags.max_queue, kQueueMax));
   }
-  if (flags.max_queue_tokens == 0) return base::bad_input("--max-queue-tokens 0: use at least 1");
+  if (flags.max_queue_tokens == 0U) return base::bad_input("--max-queue-tokens 0: use at least 1");
   if (flags.max_body_bytes < 1024 || flags.max_body_bytes > (uint64_t{1} << 30)) {
     return base::bad_input(
         fmt::format("--max-body {}: use 1024 to 1073741824 bytes", flags.max_body_bytes));
@@ -46,18 +46,7 @@ base::Status check_numbers(const ServeFlags& flags) {
   return check_seconds("--drain-timeout", flags.drain_timeout_s);
 }
 
-}  // namespace
-
-// A name may mean any address, but for the one that everybody knows.
-bool is_loopback(const std::string& host) {
-  if (host == "localhost") return true;
-  boost::system::error_code error;
-  const auto address = boost::asio::ip::make_address(host, error);
-  return !error && address.is_loopback();
-}
-
-base::Result<http::AccessKeys> check_flags(const ServeFlags& flags) {
-  RETURN_IF_ERROR(check_numbers(flags));
+base::Result<http::AccessKeys> read_keys(const ServeFlags& flags) {
   http::AccessKeys keys;
   for (const std::string& key : flags.api_keys) {
     if (const base::Status added = keys.add(key, /*admin=*/true); !added) {
@@ -69,15 +58,48 @@ base::Result<http::AccessKeys> check_flags(const ServeFlags& flags) {
     // Whoever names a file does not want a server that is open to all.
     if (keys.empty()) return base::bad_input(flags.api_key_file + ": holds no keys; add one");
   }
+  return keys;
+}
+
+base::Status check_tls_files(const ServeFlags& flags) {
+  if (flags.tls_certificate.has_value() != flags.tls_key.has_value()) {
+    return base::bad_input(flags.tls_key ? "--tls-key goes with --tls-cert: give both or neither"
+                                         : "--tls-cert goes with --tls-key: give both or neither");
+  }
+  // Whoever means to have TLS must not get a server without because a variable was not set.
+  if (flags.tls_certificate == "") return base::bad_input("--tls-cert is empty: name a file");
+  if (flags.tls_key == "") return base::bad_input("--tls-key is empty: name a file");
+  return {};
+}
+
+}  // namespace
+
+// A name may mean any address, but for the one that everybody knows.
+bool is_loopback(const std::string& host) {
+  if (host == "localhost") return true;
+  boost::system::error_code error;
+  const auto address = boost::asio::ip::make_address(host, error);
+  return !error && address.is_loopback();
+}
+
+base::Result<Credentials> check_flags(const ServeFlags& flags) {
+  RETURN_IF_ERROR(check_numbers(flags));
+  RETURN_IF_ERROR(check_tls_files(flags));
+  Credentials credentials;
+  ASSIGN_OR_RETURN(credentials.keys, read_keys(flags));
   const bool reachable =
       !is_loopback(flags.host) || (flags.admin_port && !is_loopback(flags.admin_host));
-  if (reachable && keys.empty() && !flags.insecure) {
+  if (reachable && credentials.keys.empty() && !flags.insecure) {
     return base::bad_input(
         fmt::format("--host {}: others could use the server without a key; give --api-key or "
                     "--api-key-file, or say --insecure",
                     is_loopback(flags.host) ? flags.admin_host : flags.host));
   }
-  return keys;
+  if (flags.tls_certificate) {
+    ASSIGN_OR_RETURN(credentials.tls,
+                     http::TlsContext::load(*flags.tls_certificate, *flags.tls_key));
+  }
+  return credentials;
 }
 
 api::EngineOptions server_engine(const ServeFlags& flags, const http::AccessKeys& keys,

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "api/options.h"
 #include "base/result.h"
 #include "http/access_keys.h"
+#include "http/tls_context.h"
 
 namespace kvasir::serve {
 
@@ -25,11 +27,14 @@ struct ServeFlags {
   std::string admin_host = "127.0.0.1";
   std::vector<std::string> api_keys;
   std::string api_key_file;
+  std::optional<std::string> tls_certificate;  // PEM files; both, or neither: no TLS
+  std::optional<std::string> tls_key;
   bool insecure = false;                   // other addresses than loopback without keys
   std::vector<std::string> allowed_hosts;  // names in Host and Origin beside the loopback's
   std::string model_name;                  // empty: from the file
   uint32_t max_queue = 1024;               // answers that wait
-  uint32_t max_queue_tokens = 8'000'000;   // prompts and max_tokens of all that wait or run
+  // Prompts and max_tokens of all that wait or run; nullopt: 8 million, or more for long contexts.
+  std::optional<uint64_t> max_queue_tokens;
   double itl_target_ms = 200.0;            // 0: no bound
   double queue_timeout_s = 600.0;          // 0: for ever, and so on
   double first_token_timeout_s = 0.0;
@@ -40,8 +45,15 @@ struct ServeFlags {
   std::string log_level = "info";   // debug, info, warning, error
 };
 
-// Error: the first flag that can not be used, by name, with what is allowed.
-base::Result<http::AccessKeys> check_flags(const ServeFlags& flags);
+// What clients and server show each other.
+struct Credentials {
+  http::AccessKeys keys;
+  std::shared_ptr<const http::TlsContext> tls;  // nullptr: no TLS
+};
+
+// Reads the files that the flags name. Error: the first flag or file that can not be used, by name,
+// with what is allowed.
+base::Result<Credentials> check_flags(const ServeFlags& flags);
 
 // How the engine is made for a server.
 api::EngineOptions server_engine(const ServeFlags& flags, const http::AccessKeys& keys,

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+
 namespace kvasir::serve {
 namespace {
 
@@ -34,6 +36,26 @@ TEST(ServeOptions, so_does_an_admin_listener) {
   EXPECT_TRUE(check_flags(flags).has_value()) << "there is none";
   flags.admin_port = 0;
   EXPECT_FALSE(check_flags(flags).has_value());
+}
+
+TEST(ServeOptions, tls_needs_a_certificate_and_its_key) {
+  const auto message = [](const ServeFlags& flags) {
+    const auto checked = check_flags(flags);
+    return checked.has_value() ? std::string() : checked.error().message;
+  };
+  const struct {
+    ServeFlags flags;
+    const char* says;
+  } cases[] = {
+      {{.tls_certificate = "cert.pem"}, "goes with --tls-key"},
+      {{.tls_key = "key.pem"}, "goes with --tls-cert"},
+      {{.tls_certificate = "", .tls_key = ""}, "--tls-cert is empty"},
+      {{.tls_certificate = "cert.pem", .tls_key = ""}, "--tls-key is empty"},
+      {{.tls_certificate = "none.pem", .tls_key = "key.pem"}, "none.pem: can not be read"},
+  };
+  for (const auto& one : cases) {
+    EXPECT_NE(message(one.flags).find(one.says), std::string::npos) << one.says;
+  }
 }
 
 TEST(ServeOptions, values_out_of_range_are_named) {

@@ -112,6 +112,8 @@ constexpr ParameterSpec kParameters[] = {
      "Log probabilities, with so many alternatives to each token; 0: none."},
     {"echo", kCompletion, &P::echo, 0, 1, 0, "The answer begins with the prompt."},
     {"return_tokens", kLlama, &P::return_tokens, 0, 1, 0, "Token ids beside the text."},
+    {"return_token_ids", kOpenAi, &P::return_token_ids, 0, 1, 0,
+     "Token ids beside the text, the prompt's too."},
     {"response_fields",
      kLlama,
      &P::response_fields,
@@ -204,9 +206,11 @@ ApiStatus read(std::vector<std::string>& target, const Source& source) {
     const std::string place =
         list == nullptr ? std::string(name) : fmt::format("{}[{}]", name, target.size());
     ASSIGN_OR_RETURN(std::string text, read_string(entry, place));
-    if (text.empty() || count_characters(text) > kListedStringMax) {
-      return invalid(place,
-                     fmt::format("'{}' must have 1 to {} characters.", place, kListedStringMax));
+    const size_t characters = count_characters(text);
+    const size_t least = source.spec.listed_string_min();
+    if (characters < least || characters > kListedStringMax) {
+      return invalid(place, fmt::format("'{}' must have {} to {} characters.", place, least,
+                                        kListedStringMax));
     }
     target.push_back(std::move(text));
   }

@@ -55,7 +55,8 @@ struct Parameters {
   std::optional<int64_t> logprobs_count;  // completions: nullopt: none wanted
   int64_t n_probs = 0;                    // llama.cpp; 0: none wanted
   bool echo = false;
-  bool return_tokens = false;
+  bool return_tokens = false;     // llama.cpp
+  bool return_token_ids = false;  // vLLM's, of the prompt, too
   std::vector<std::string> response_fields;
 
   bool stream = false;
@@ -97,6 +98,8 @@ struct ParameterSpec {
 
   bool is_in(Dialect dialect) const { return (dialects & static_cast<uint8_t>(dialect)) != 0; }
   ParameterType type() const;
+  // Characters of each text in a list. llama.cpp's clients ask for the field "" to get none.
+  size_t listed_string_min() const { return name == "response_fields" ? 0 : 1; }
 };
 
 // Ordered for reading. A name occurs once per dialect.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "api/prompt.h"
@@ -36,42 +37,65 @@ ApiResult<Prompt> read_prompt(const ModelInfo& model, const json::value& value,
   return Prompt{.tokens = std::move(tokens), .text = *std::move(text)};
 }
 
-// Writes a prompt of several texts and the tokens between them.
-class PromptWriter {
- public:
-  explicit PromptWriter(const ModelInfo& model) : model_(model) {}
+// The texts around a gap as tokens.
+struct GapTokens {
+  std::vector<std::vector<TokenId>> files;
+  std::vector<TokenId> prefix;
+  std::vector<TokenId> suffix;
+  std::vector<TokenId> begun;
 
-  void token(std::optional<TokenId> token) {
-    if (token) tokens_.push_back(*token);
+  size_t size() const {
+    size_t tokens = prefix.size() + suffix.size() + begun.size();
+    for (const std::vector<TokenId>& file : files) tokens += file.size();
+    return tokens;
   }
-  ApiStatus text(std::string_view text, std::string_view param) {
-    ASSIGN_OR_RETURN(const std::vector<TokenId> ids, encode_text(model_, text, param));
-    tokens_.insert(tokens_.end(), ids.begin(), ids.end());
-    return {};
-  }
-  std::vector<TokenId> take() { return std::move(tokens_); }
-
- private:
-  const ModelInfo& model_;
-  std::vector<TokenId> tokens_;
 };
 
-// Further files come first, each after the token that begins a file; without that token their names
-// stand in lines of their own.
-ApiStatus write_files(PromptWriter& writer, const Gap& gap, const text::FillTokens& fill) {
-  if (gap.files.empty()) return {};
+void append(std::vector<TokenId>& tokens, const std::vector<TokenId>& more) {
+  tokens.insert(tokens.end(), more.begin(), more.end());
+}
+void append(std::vector<TokenId>& tokens, std::optional<TokenId> token) {
+  if (token) tokens.push_back(*token);
+}
+
+// Each file begins with its token; without that token their names stand in lines of their own.
+ApiResult<std::vector<std::vector<TokenId>>> encode_files(const ModelInfo& model, const Gap& gap,
+                                                          const text::FillTokens& fill) {
   const bool has_tokens = fill.repository && fill.file;
-  if (has_tokens) {
-    writer.token(fill.repository);
-    RETURN_IF_ERROR(writer.text("repository\n", "input_extra"));
-  }
+  std::vector<std::vector<TokenId>> files;
   for (const ExtraFile& file : gap.files) {
-    if (has_tokens) writer.token(fill.file);
-    RETURN_IF_ERROR(writer.text(fmt::format("{}\n{}\n", file.name, file.text), "input_extra"));
+    std::vector<TokenId>& tokens = files.emplace_back();
+    if (has_tokens) append(tokens, fill.file);
+    const std::string text = fmt::format("{}\n{}\n", file.name, file.text);
+    ASSIGN_OR_RETURN(const std::vector<TokenId> ids, encode_text(model, text, "input_extra"));
+    append(tokens, ids);
   }
-  if (!has_tokens) return {};
-  writer.token(fill.file);
-  return writer.text("main\n", "input_extra");
+  return files;
+}
+
+ApiResult<GapTokens> encode_parts(const ModelInfo& model, const Gap& gap,
+                                  const text::FillTokens& fill) {
+  GapTokens parts;
+  ASSIGN_OR_RETURN(parts.files, encode_files(model, gap, fill));
+  ASSIGN_OR_RETURN(parts.prefix, encode_text(model, gap.prefix, gap.prefix_param));
+  ASSIGN_OR_RETURN(parts.suffix, encode_text(model, gap.suffix, gap.suffix_param));
+  ASSIGN_OR_RETURN(parts.begun, encode_text(model, gap.begun, "prompt"));
+  return parts;
+}
+
+// Leaves out what is farthest from the gap: files, the first ones first, then the prefix's
+// beginning, then the suffix's end.
+void shorten(GapTokens& parts, size_t tokens_max) {
+  size_t over = parts.size() - std::min(parts.size(), tokens_max);
+  size_t files_over = 0;
+  while (over > 0 && files_over < parts.files.size()) {
+    over -= std::min(over, parts.files[files_over++].size());
+  }
+  parts.files.erase(parts.files.begin(), parts.files.begin() + static_cast<ptrdiff_t>(files_over));
+  const size_t of_prefix = std::min(over, parts.prefix.size());
+  parts.prefix.erase(parts.prefix.begin(),
+                     parts.prefix.begin() + static_cast<ptrdiff_t>(of_prefix));
+  parts.suffix.resize(parts.suffix.size() - std::min(over - of_prefix, parts.suffix.size()));
 }
 
 }  // namespace
@@ -133,7 +157,8 @@ ApiResult<Gap> read_gap(const json::object& body) {
   return gap;
 }
 
-ApiResult<std::vector<TokenId>> encode_gap(const ModelInfo& model, const Gap& gap) {
+ApiResult<GapPrompt> encode_gap(const ModelInfo& model, const Gap& gap,
+                                std::optional<size_t> tokens_max) {
   const text::Vocab& vocab = model.tokenizer->vocab();
   const text::FillTokens& fill = vocab.fill;
   if (!fill.prefix || !fill.suffix || !fill.middle) {
@@ -143,23 +168,36 @@ ApiResult<std::vector<TokenId>> encode_gap(const ModelInfo& model, const Gap& ga
         .param = std::string(gap.suffix_param),
         .code = "unsupported_parameter"});
   }
-  PromptWriter writer(model);
-  if (vocab.add_bos) writer.token(vocab.bos);
-  RETURN_IF_ERROR(write_files(writer, gap, fill));
-  const auto write_prefix = [&]() -> ApiStatus {
-    writer.token(fill.prefix);
-    return writer.text(gap.prefix, gap.prefix_param);
+  ASSIGN_OR_RETURN(GapTokens parts, encode_parts(model, gap, fill));
+  ASSIGN_OR_RETURN(const std::vector<TokenId> repository, encode_text(model, "repository\n", ""));
+  ASSIGN_OR_RETURN(const std::vector<TokenId> main_file, encode_text(model, "main\n", ""));
+  const size_t marks = repository.size() + main_file.size() + 6;  // and the tokens between texts
+  const size_t tokens_before = parts.size();
+  if (tokens_max) shorten(parts, *tokens_max - std::min(*tokens_max, marks));
+
+  GapPrompt prompt{.is_shortened = parts.size() < tokens_before};
+  const bool has_file_tokens = !parts.files.empty() && fill.repository && fill.file;
+  if (vocab.add_bos) append(prompt.tokens, vocab.bos);
+  if (has_file_tokens) {
+    append(prompt.tokens, fill.repository);
+    append(prompt.tokens, repository);
+  }
+  for (const std::vector<TokenId>& file : parts.files) append(prompt.tokens, file);
+  if (has_file_tokens) {
+    append(prompt.tokens, fill.file);
+    append(prompt.tokens, main_file);
+  }
+  const auto write_suffix = [&] {
+    append(prompt.tokens, fill.suffix);
+    append(prompt.tokens, parts.suffix);
   };
-  const auto write_suffix = [&]() -> ApiStatus {
-    writer.token(fill.suffix);
-    return writer.text(gap.suffix, gap.suffix_param);
-  };
-  if (model.suffix_first) RETURN_IF_ERROR(write_suffix());
-  RETURN_IF_ERROR(write_prefix());
-  if (!model.suffix_first) RETURN_IF_ERROR(write_suffix());
-  writer.token(fill.middle);
-  RETURN_IF_ERROR(writer.text(gap.begun, "prompt"));
-  return writer.take();
+  if (model.suffix_first) write_suffix();
+  append(prompt.tokens, fill.prefix);
+  append(prompt.tokens, parts.prefix);
+  if (!model.suffix_first) write_suffix();
+  append(prompt.tokens, fill.middle);
+  append(prompt.tokens, parts.begun);
+  return prompt;
 }
 
 }  // namespace kvasir::serve

@@ -42,7 +42,14 @@ struct Gap {
 // "input_prefix", "input_suffix", "input_extra", "prompt" of llama.cpp's /infill.
 ApiResult<Gap> read_gap(const boost::json::object& body);
 
-// The prompt that asks for what fills the gap. Error: 400, the vocabulary has no tokens for it.
-ApiResult<std::vector<TokenId>> encode_gap(const ModelInfo& model, const Gap& gap);
+struct GapPrompt {
+  std::vector<TokenId> tokens;
+  bool is_shortened = false;
+};
+
+// The prompt that asks for what fills the gap. Texts that make more than `tokens_max` are shortened
+// where they are farthest from it. Error: 400, the vocabulary has no tokens for gaps.
+ApiResult<GapPrompt> encode_gap(const ModelInfo& model, const Gap& gap,
+                                std::optional<size_t> tokens_max);
 
 }  // namespace kvasir::serve

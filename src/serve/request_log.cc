@@ -52,7 +52,8 @@ RequestLog::RequestLog(std::shared_ptr<spdlog::logger> logger, bool json)
 
 RequestLog::~RequestLog() = default;
 
-void RequestLog::write(const http::Request& request, const AnswerSummary& summary) {
+void RequestLog::write(const http::Request& request, std::string_view tenant,
+                       const AnswerSummary& summary) {
   if (!logger_->should_log(spdlog::level::info)) return;
   const double ttft_ms = static_cast<double>(summary.ttft_us) / 1e3;
   if (json_) {
@@ -62,7 +63,7 @@ void RequestLog::write(const http::Request& request, const AnswerSummary& summar
                                                    {"event", "request"},
                                                    {"request_id", request.id},
                                                    {"path", request.head.path},
-                                                   {"tenant", request.caller.tenant},
+                                                   {"tenant", tenant},
                                                    {"finish", summary.finish},
                                                    {"answers", summary.answers},
                                                    {"prompt_tokens", summary.prompt_tokens},
@@ -72,8 +73,8 @@ void RequestLog::write(const http::Request& request, const AnswerSummary& summar
     return;
   }
   logger_->info("{} {} tenant {}: {}, {} prompt tokens ({} cached), {} generated, ttft {:.1f} ms",
-                request.id, request.head.path, request.caller.tenant, summary.finish,
-                summary.prompt_tokens, summary.tokens_cached, summary.tokens_generated, ttft_ms);
+                request.id, request.head.path, tenant, summary.finish, summary.prompt_tokens,
+                summary.tokens_cached, summary.tokens_generated, ttft_ms);
 }
 
 void RequestLog::info(std::string_view event, std::string_view message) {

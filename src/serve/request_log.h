@@ -33,7 +33,8 @@ class RequestLog {
                                                           const std::string& level);
   ~RequestLog();
 
-  void write(const http::Request& request, const AnswerSummary& summary);
+  // `tenant`: its name.
+  void write(const http::Request& request, std::string_view tenant, const AnswerSummary& summary);
   // Everything else an operator should know: start, drain, watchdog.
   void info(std::string_view event, std::string_view message);
   void error(std::string_view event, std::string_view message);

@@ -25,6 +25,17 @@ json::value piece_json(std::string_view bytes) {
   return numbers;
 }
 
+// Longer than any context, but not so long that one text keeps all others waiting.
+ApiStatus check_bytes(std::string_view text, std::string_view param) {
+  constexpr size_t kTextBytesMax = size_t{2} << 20;
+  if (text.size() <= kTextBytesMax) return {};
+  return std::unexpected(
+      ApiError{.status = 413,
+               .message = fmt::format("'{}' has {} bytes; give at most {} at a time.", param,
+                                      text.size(), kTextBytesMax),
+               .param = std::string(param)});
+}
+
 ApiResult<std::vector<TokenId>> encode(const ModelInfo& model, std::string_view text,
                                        text::SpecialText special) {
   auto tokens = model.tokenizer->encode(text, special);
@@ -34,6 +45,7 @@ ApiResult<std::vector<TokenId>> encode(const ModelInfo& model, std::string_view 
 
 ApiResult<json::object> tokenize_as_llama(const ModelInfo& model, const json::object& body) {
   ASSIGN_OR_RETURN(const std::string content, read_required_string(body, "content", "content"));
+  RETURN_IF_ERROR(check_bytes(content, "content"));
   ASSIGN_OR_RETURN(const bool add_special, read_boolean_or(body, "add_special", false));
   ASSIGN_OR_RETURN(const bool parse_special, read_boolean_or(body, "parse_special", true));
   ASSIGN_OR_RETURN(const bool with_pieces, read_boolean_or(body, "with_pieces", false));
@@ -64,6 +76,7 @@ ApiResult<std::vector<TokenId>> prompt_tokens(const ModelInfo& model, const json
     return std::move(chat.ids);
   }
   ASSIGN_OR_RETURN(const std::string prompt, read_required_string(body, "prompt", "prompt"));
+  RETURN_IF_ERROR(check_bytes(prompt, "prompt"));
   ASSIGN_OR_RETURN(const bool add_special, read_boolean_or(body, "add_special_tokens", true));
   if (!add_special) return encode(model, prompt, text::SpecialText::kPlain);
   auto tokens = api::encode_prompt(*model.tokenizer, prompt);

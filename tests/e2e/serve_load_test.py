@@ -2,14 +2,15 @@
 import asyncio
 import json
 import random
+import resource
 import time
 import unittest
 
 from serve_bad_input_cases import COMPLETIONS, head
 from serve_harness import SANITIZED, TIMEOUT_S, ServeTest
 
-STREAMS = 300
-SAMPLES = 20
+STREAMS = 1000
+SAMPLES = 50
 CANCELS = 1000
 CLIENTS = 32
 IDLE = 500
@@ -65,6 +66,12 @@ class Answer:
 
 
 class LoadTest(ServeTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
     def setUp(self):
         super().setUp()
         self.seed = time.time_ns() % 1000000
@@ -109,7 +116,7 @@ class LoadTest(ServeTest):
         return worst_s
 
     def test_many_streams_at_once_say_what_each_says_alone(self):
-        bodies = list(self.bodies(STREAMS, 32, 32))
+        bodies = list(self.bodies(STREAMS, 64, 64))
         answers = asyncio.run(self.all_of(map(self.ask, bodies)))
         for answer in answers:
             self.assertEqual((answer.status, answer.done, answer.finish_reasons),
