@@ -62,9 +62,8 @@ json::object bias_schema(const ParameterSpec& spec, const ApiDescription& api) {
 }
 
 json::object strings_schema(const ParameterSpec& spec) {
-  const json::object text{{"type", "string"},
-                          {"minLength", spec.listed_string_min()},
-                          {"maxLength", kStopBytesMax}};
+  const json::object text{
+      {"type", "string"}, {"minLength", spec.listed_string_min()}, {"maxLength", kStopBytesMax}};
   return any_of({text, list_of(text, 0, static_cast<size_t>(spec.max))});
 }
 
