@@ -51,8 +51,8 @@ TEST(SchedulerShare, a_priority_counts_among_the_requests_of_its_tenant_only) {
 TEST(SchedulerShare, nobody_overtakes_a_request_that_needs_several_places) {
   Load load(256, 4, 64);
   TokenId next = 0;
-  std::vector<Slot> running;
-  for (int i = 0; i < 4; ++i) running.push_back(load.add(counting(4, next += 100), 100));
+  std::array<Slot, 4> running{};
+  for (Slot& slot : running) slot = load.add(counting(4, next += 100), 100);
   load.step();
   SequenceSpec wide = spec_of(9000, 20, 20);
   wide.forks = 2;
