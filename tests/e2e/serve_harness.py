@@ -190,10 +190,10 @@ class Server:
             raise AssertionError(f"{answer.status}: {answer.body[:500]}")
         return answer.json()
 
-    def stream(self, path, **body):
+    def stream(self, path, fields=None, **body):
         connection = self._connection()
         return Stream(connection, self._send(connection, "POST", path, body | {"stream": True},
-                                             None))
+                                             fields))
 
     def socket(self, timeout_s=TIMEOUT_S):
         return socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s)

@@ -101,10 +101,19 @@ class TenantsTest(ServeTest):
     def test_a_tenant_has_no_more_under_way_than_it_may(self):
         body = {"prompt": PROMPT, "max_tokens": 2}
         self.good(self.server.call("POST", COMPLETIONS, body | {"n": 4}, bearer("b1")))
+        long = {"prompt": PROMPT, "n": 3, "max_tokens": 4000, "ignore_eos": True}
+        under_way = self.server.stream(COMPLETIONS, bearer("b1"), **long)
+        next(iter(under_way))
+        answer = self.server.call("POST", COMPLETIONS, body | {"n": 2}, bearer("b1"))
+        under_way.close()
+        self.assertEqual(self.refused(answer, 429)["type"], "rate_limit_error")
+        self.assertIn("retry-after", answer.fields)
+
+    def test_what_a_tenant_can_never_have_is_no_matter_of_time(self):
+        body = {"prompt": PROMPT, "max_tokens": 2}
         for more in ({"n": 5}, {"n": 3, "prompt": [PROMPT, PROMPT]}):
             answer = self.server.call("POST", COMPLETIONS, body | more, bearer("b1"))
-            self.assertEqual(self.refused(answer, 429)["type"], "rate_limit_error")
-            self.assertIn("retry-after", answer.fields)
+            self.refused(answer, 400)
             self.good(self.server.call("POST", COMPLETIONS, body | more, bearer("a1")))
 
     def test_only_operators_see_and_change_the_whole_server(self):
