@@ -68,7 +68,11 @@ Completion::Completion(const CompletionParts& parts, std::shared_ptr<http::Excha
 Completion::~Completion() {
   const http::Request& request = exchange_->request();
   parts_.log->write(request, parts_.keys->tenants()[request.caller.tenant].name, summary_);
-  on_end_();
+  leave();
+}
+
+void Completion::leave() {
+  if (const auto on_end = std::exchange(on_end_, nullptr)) on_end();
 }
 
 // The exchange keeps the callbacks, and this keeps the exchange: they hold it weakly.
@@ -115,6 +119,7 @@ void Completion::refuse(api::Refusal refusal) {
   const bool full = refusal == api::Refusal::kQueueFull;
   parts_.metrics->on_refused(full ? "queue_full" : "draining");
   summary_.finish = full ? "queue_full" : "draining";
+  leave();
   exchange_->respond(
       error_response(full ? ApiError{.status = 429,
                                      .message = "the queue is full; try again later",
@@ -157,6 +162,8 @@ void Completion::write_news() {
   }
   if (call_->failed()) cancel();
   if (gone_.load()) return;
+  // Who has the end of an answer may ask again at once.
+  if (answers_open_ == 0) leave();
   if (!call_->streams()) {
     if (answers_open_ == 0) exchange_->respond(call_->whole());
     return;

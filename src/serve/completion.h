@@ -35,8 +35,8 @@ struct CompletionParts {
 
 class Completion : public std::enable_shared_from_this<Completion> {
  public:
-  // Answers the exchange, now or later. `on_end` is called once, when nothing of the call is in the
-  // service any more.
+  // Answers the exchange, now or later. `on_end` is called once, before the end of the answer goes
+  // out, or when the call has ended without one.
   static void start(const CompletionParts& parts, std::shared_ptr<http::Exchange> exchange,
                     std::unique_ptr<Call> call, std::function<void()> on_end);
   ~Completion();
@@ -59,6 +59,7 @@ class Completion : public std::enable_shared_from_this<Completion> {
   void post_news();
   void write_news();
   void note_ending(const api::Ending& ending);
+  void leave();
   void cancel();
   void hold(bool slow);
 

@@ -99,19 +99,22 @@ class TenantsTest(ServeTest):
             self.assertEqual((again, cached > 0), (text, warm), salt)
 
     def test_a_tenant_has_no_more_under_way_than_it_may(self):
-        body = {"prompt": PROMPT, "max_tokens": 2}
+        body = {"prompt": "M" + PROMPT, "max_tokens": 2}
         self.good(self.server.call("POST", COMPLETIONS, body | {"n": 4}, bearer("b1")))
-        long = {"prompt": PROMPT, "n": 3, "max_tokens": 4000, "ignore_eos": True}
+        long = {"prompt": "M" + PROMPT, "n": 3, "max_tokens": 4000, "ignore_eos": True}
         under_way = self.server.stream(COMPLETIONS, bearer("b1"), **long)
-        next(iter(under_way))
+        self.assertEqual(under_way.status, 200)
+        chunks = iter(under_way)
+        next(chunks)
         answer = self.server.call("POST", COMPLETIONS, body | {"n": 2}, bearer("b1"))
         under_way.close()
         self.assertEqual(self.refused(answer, 429)["type"], "rate_limit_error")
         self.assertIn("retry-after", answer.fields)
 
     def test_what_a_tenant_can_never_have_is_no_matter_of_time(self):
-        body = {"prompt": PROMPT, "max_tokens": 2}
-        for more in ({"n": 5}, {"n": 3, "prompt": [PROMPT, PROMPT]}):
+        prompt = "N" + PROMPT
+        body = {"prompt": prompt, "max_tokens": 2}
+        for more in ({"n": 5}, {"n": 3, "prompt": [prompt, prompt]}):
             answer = self.server.call("POST", COMPLETIONS, body | more, bearer("b1"))
             self.refused(answer, 400)
             self.good(self.server.call("POST", COMPLETIONS, body | more, bearer("a1")))
