@@ -42,6 +42,7 @@ class Server:
         self.options = options
         self.binary = str(binary)
         self.log_path = HERE / ".cache" / f"{self.name}-server.log"
+        self.log_path.parent.mkdir(exist_ok=True)
         self.hello = {"engine": self.name, "version": self.version(), "settings": {}}
 
     def measure(self, workload, variant, seed):
