@@ -16,7 +16,7 @@ DEFAULTS = (("--model", str(MODEL)), ("--port", "0"), ("--threads", "2"), ("--kv
 # For what takes milliseconds when it works.
 SOON_S = 300 if SANITIZED else 60
 
-LISTENING = re.compile(r"^kvasir: (listening|admin listener) on http://\S+:(\d+)$")
+LISTENING = r"^kvasir: (listening|admin listener) on {}://\S+:(\d+)$"
 
 
 def eventually(condition, what, timeout_s=SOON_S):
@@ -117,6 +117,7 @@ def total(samples, name):
 
 class Server:
     """A running server."""
+    SCHEME = "http"
 
     def __init__(self, *flags, key=None):
         self.key = key
@@ -138,7 +139,7 @@ class Server:
         with self.process.stderr as stream:
             for line in stream:
                 self.lines.append(line.decode(errors="replace").rstrip("\n"))
-                if found := LISTENING.match(self.lines[-1]):
+                if found := re.match(LISTENING.format(self.SCHEME), self.lines[-1]):
                     self._note_port(*found.groups())
         self._ready.set()
 
@@ -275,6 +276,15 @@ class ServersTest(KvasirTest):
         server = Server(*flags, **options)
         self.addCleanup(server.close)
         return server
+
+    def refuses_to_start(self, named, *flags):
+        """In one line, which names it; the line."""
+        result = self.kvasir("serve", "--port", "0", *flags)
+        message = result.stderr.decode()
+        self.assertEqual(result.returncode, 2, message)
+        self.assertRegex(message, r"\Akvasir: [^\n]+\n\Z")
+        self.assertIn(named, message)
+        return message
 
     def good(self, answer):
         """The JSON of a good answer."""
