@@ -12,23 +12,35 @@ import plot_bench  # noqa: E402: the project's own plotting, found by the line a
 OURS = "kvasir"
 
 
-def best_variants(lines):
-    """{workload: {engine: (rates, settings)}} with each engine's fastest variant by median."""
-    rates, settings = {}, {}
+def rates(group):
+    return [rate for line in group for rate in line["tok_s"]]
+
+
+def best_groups(lines):
+    """{workload: {engine: lines}} of each engine's fastest variant by median."""
+    groups = {}
     for line in lines:
-        key = (line["workload"], line["engine"], line["variant"])
-        rates.setdefault(key, []).extend(line.get("tok_s", []))
-        settings.setdefault(key, {}).update(line.get("settings", {}))
+        if line.get("tok_s"):
+            variants = groups.setdefault(line["workload"], {}).setdefault(line["engine"], {})
+            variants.setdefault(line["variant"], []).append(line)
+    return {
+        workload: {
+            engine: max(variants.values(), key=lambda group: statistics.median(rates(group)))
+            for engine, variants in engines.items()
+        }
+        for workload, engines in groups.items()
+    }
+
+
+def best_variants(lines):
+    """{workload: {engine: (rates, settings)}} of these groups; None for an engine that failed."""
+    groups = best_groups(lines)
     best = {}
-    for key, values in rates.items():
-        workload, engine, _ = key
-        engines = best.setdefault(workload, {})
-        if not values:
-            engines.setdefault(engine, None)
-        elif not engines.get(engine) or statistics.median(values) > statistics.median(
-            engines[engine][0]
-        ):
-            engines[engine] = (values, settings[key])
+    for line in lines:
+        workload, engine = line["workload"], line["engine"]
+        group = groups.get(workload, {}).get(engine)
+        settings = {k: v for one in group or [] for k, v in one.get("settings", {}).items()}
+        best.setdefault(workload, {})[engine] = (rates(group), settings) if group else None
     return best
 
 

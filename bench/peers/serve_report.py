@@ -6,31 +6,11 @@ import machine
 import report
 from report import plot_bench
 
-FIGURES = ("tok_s", "ttft_ms_p50", "ttft_ms_p95", "itl_ms_p50", "itl_ms_p95")
-
-
-def best_lines(lines):
-    """{workload: {engine: lines}} of each engine's variant with the most tokens per second."""
-    groups = {}
-    for line in lines:
-        if "error" not in line:
-            variants = groups.setdefault(line["workload"], {}).setdefault(line["engine"], {})
-            variants.setdefault(line["variant"], []).append(line)
-    return {
-        workload: {
-            engine: max(variants.values(), key=lambda group: median(group, "tok_s"))
-            for engine, variants in engines.items()
-        }
-        for workload, engines in groups.items()
-    }
-
-
-def values(group, key):
-    return [line[key][0] if key == "tok_s" else line[key] for line in group]
+FIGURES = ("ttft_ms_p50", "ttft_ms_p95", "itl_ms_p50", "itl_ms_p95")
 
 
 def median(group, key):
-    return statistics.median(values(group, key))
+    return statistics.median(line[key] for line in group)
 
 
 def markdown(head, lines):
@@ -42,17 +22,17 @@ def markdown(head, lines):
         "| workload | server | tok/s | TTFT p50 | p95 | ITL p50 | p95 | server CPU | client CPU |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for workload, engines in best_lines(lines).items():
+    for workload, engines in report.best_groups(lines).items():
         for engine, group in engines.items():
-            rates = values(group, "tok_s")
-            figures = [f"{median(group, key):,.0f}" for key in FIGURES[1:]]
+            rates = report.rates(group)
+            figures = [f"{median(group, key):,.0f}" for key in FIGURES]
             shares = [f"{median(group, key):.0f} %" for key in ("server_cpu_pct", "client_cpu_pct")]
             rate = f"{statistics.median(rates):,.0f} ({min(rates):,.0f}–{max(rates):,.0f})"
             text.append(f"| {' | '.join([workload, engine, rate, *figures, *shares])} |")
     text.append("")
     for engine in head["engines"]:
         text.append(f"- {engine['engine']} {engine['version']}")
-        for workload, engines in best_lines(lines).items():
+        for workload, engines in report.best_groups(lines).items():
             group = engines.get(engine["engine"])
             if group and group[0]["settings"]["flags"]:
                 text.append(f"  - {workload}: `{group[0]['settings']['flags']}`")
@@ -63,7 +43,7 @@ def markdown(head, lines):
 
 def plot_latency(head, lines, path):
     """Bars: the median time to the first token; marks: 95 of 100 streams have it by then."""
-    best = best_lines(lines)
+    best = report.best_groups(lines)
     times = [
         median(group, f"ttft_ms_{part}")
         for engines in best.values() for group in engines.values() for part in ("p50", "p95")
