@@ -25,9 +25,9 @@ struct LoadFlags {
 
 // What every line of a run repeats.
 bool is_head(std::string_view key) {
-  constexpr std::string_view kHead[] = {"bench",      "case",      "model",        "cpu",
-                                        "cpu_family", "cpu_model", "isa",          "threads",
-                                        "kv",         "kv_dtype",  "block_tokens", "memory"};
+  constexpr std::string_view kHead[] = {
+      "bench",           "case",    "model", "cpu",      "cpu_family",   "cpu_model", "isa",
+      "attention_order", "threads", "kv",    "kv_dtype", "block_tokens", "memory"};
   return std::ranges::find(kHead, key) != std::end(kHead);
 }
 

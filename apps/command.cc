@@ -50,7 +50,12 @@ void add_engine_flags(CLI::App& command, api::EngineFlags& flags) {
   command.add_option("--weights", flags.weights, "native, or f32: everything in full precision")
       ->capture_default_str();
   command.add_option("--threads", flags.threads, "compute threads (default: all processors)");
-  command.add_option("--isa", flags.isa, "auto, reference, avx2, avx512 or avx512bf16")
+  command.add_option("--isa", flags.isa, "auto, reference, avx2, avx512, avx512bf16 or amx")
+      ->capture_default_str();
+  command
+      .add_option("--attention-order", flags.attention_order,
+                  "order of sums over a bf16 cache: pairs, tiles or auto: what is fastest here; "
+                  "answers may differ between the two")
       ->capture_default_str();
   command.add_option("--max-sequences", flags.max_sequences, "sequences that run at once")
       ->capture_default_str();

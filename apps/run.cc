@@ -98,20 +98,22 @@ boost::json::object report_json(const api::Llm& llm, const api::GenerateRequest&
                                 const api::Completion& completion) {
   const engine::RequestStats& stats = completion.stats;
   const api::MemoryUse memory = llm.memory_use();
-  boost::json::object report{{"prompt_tokens", stats.prompt_tokens},
-                             {"tokens", boost::json::value_from(completion.tokens)},
-                             {"text", completion.text},
-                             {"finish_reason", api::end_reason_name(completion.reason)},
-                             {"seed", request.sampling.seed},
-                             {"isa", kernels::isa_name(llm.options().kernels->isa)},
-                             {"threads", llm.options().threads},
-                             {"kv", kv_json(llm, stats)},
-                             {"memory",
-                              {{"weights_bytes", memory.weights_bytes},
-                               {"kv_bytes", memory.kv_bytes},
-                               {"activations_bytes", memory.activations_bytes},
-                               {"total_bytes", memory.total_bytes()}}},
-                             {"timing", timing_json(llm, stats)}};
+  boost::json::object report{
+      {"prompt_tokens", stats.prompt_tokens},
+      {"tokens", boost::json::value_from(completion.tokens)},
+      {"text", completion.text},
+      {"finish_reason", api::end_reason_name(completion.reason)},
+      {"seed", request.sampling.seed},
+      {"isa", kernels::isa_name(llm.options().kernels->isa)},
+      {"attention_order", kernels::attention_order_name(llm.options().attention_order)},
+      {"threads", llm.options().threads},
+      {"kv", kv_json(llm, stats)},
+      {"memory",
+       {{"weights_bytes", memory.weights_bytes},
+        {"kv_bytes", memory.kv_bytes},
+        {"activations_bytes", memory.activations_bytes},
+        {"total_bytes", memory.total_bytes()}}},
+      {"timing", timing_json(llm, stats)}};
   if (request.choices > 1 || request.beams > 0) report["choice"] = completion.choice;
   if (completion.score) report["score"] = *completion.score;
   if (stats.logits_digest) report["logits_sha256"] = base::to_hex(*stats.logits_digest);

@@ -116,7 +116,7 @@ CommandResult run_serve(const Flags& flags) {
 
 void add_serve(CLI::App& cli, Action& action) {
   auto flags = std::make_shared<Flags>();
-  flags->engine.max_sequences = 64;
+  flags->engine.max_sequences = 32;
   CLI::App* command = cli.add_subcommand("serve", "serve the OpenAI API over HTTP");
   add_engine_flags(*command, flags->engine);
   add_network_flags(*command, flags->serve);

@@ -47,9 +47,10 @@ uint64_t share_of_free(const EnginePlan& plan, const model::ModelConfig& config,
 // How numbers are computed and stored. All instruction sets compute the same bits, so they are no
 // part of it.
 std::string numerics_class(const EngineOptions& options, const load::LoadedModel& model) {
-  return fmt::format("{} weights={} kv={} version={}", model.config.architecture,
+  return fmt::format("{} weights={} kv={} attention={} version={}", model.config.architecture,
                      options.weights == load::WeightsMode::kF32 ? "f32" : "native",
-                     quant::kv_dtype_name(options.kv_dtype), kNumericsVersion);
+                     quant::kv_dtype_name(options.kv_dtype),
+                     kernels::attention_order_name(options.attention_order), kNumericsVersion);
 }
 
 // What cached keys and values depend on, beside tokens and tenant: this process's secret, so that
@@ -97,11 +98,12 @@ base::Result<std::unique_ptr<Llm>> Llm::load(const EngineOptions& options,
   }
   ASSIGN_OR_RETURN(llm->tokenizer_, text::Tokenizer::create(std::move(llm->loaded_.vocab)));
   llm->plan_.cache.identity = cache_identity(options, llm->loaded_);
-  ASSIGN_OR_RETURN(llm->transformer_, engine::create_transformer({.config = &llm->loaded_.config,
-                                                                  .weights = &llm->loaded_.weights,
-                                                                  .kernels = options.kernels,
-                                                                  .pool = &llm->pool_},
-                                                                 llm->plan_.limits));
+  const model::TransformerParts parts{.config = &llm->loaded_.config,
+                                      .weights = &llm->loaded_.weights,
+                                      .kernels = options.kernels,
+                                      .pool = &llm->pool_,
+                                      .attention_order = options.attention_order};
+  ASSIGN_OR_RETURN(llm->transformer_, engine::create_transformer(parts, llm->plan_.limits));
   ASSIGN_OR_RETURN(llm->engine_, engine::Engine::create({.model = llm->transformer_.get(),
                                                          .kernels = options.kernels,
                                                          .clock = &llm->clock_},

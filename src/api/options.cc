@@ -45,6 +45,12 @@ base::Result<const kernels::KernelTable*> choose_kernels(const std::string& name
   return base::bad_input(fmt::format("--isa {}: not available here; use auto{}", name, known));
 }
 
+base::Result<kernels::AttentionOrder> choose_attention_order(const std::string& name) {
+  if (name == "auto") return kernels::best_attention_order();
+  if (const auto order = kernels::parse_attention_order(name)) return *order;
+  return base::bad_input(fmt::format("--attention-order {}: use auto, pairs or tiles", name));
+}
+
 base::Status parse_cache_flags(const EngineFlags& flags, EngineOptions& options) {
   const auto mode = kv::parse_cache_mode(flags.kv);
   if (!mode) {
@@ -81,6 +87,7 @@ base::Status parse_compute_flags(const EngineFlags& flags, EngineOptions& option
   options.threads =
       flags.threads == 0 ? processors_available() : static_cast<uint32_t>(flags.threads);
   ASSIGN_OR_RETURN(options.kernels, choose_kernels(flags.isa));
+  ASSIGN_OR_RETURN(options.attention_order, choose_attention_order(flags.attention_order));
   if (flags.prefill_chunk != "all") {
     const auto chunk = parse_number<uint32_t>(flags.prefill_chunk);
     if (!chunk || *chunk == 0) {

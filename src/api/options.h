@@ -20,16 +20,17 @@ inline constexpr const char* kDefaultModelPath = "models/smollm2-135m-instruct-q
 // As written on a command line. An empty string means the default.
 struct EngineFlags {
   std::string model = kDefaultModelPath;
-  std::string kv = "paged";           // none, contiguous, paged
-  std::string kv_dtype = "bf16";      // bf16, f32, int8
-  std::string kv_memory;              // bytes, or with a suffix: 256MiB, 2GB
-  uint32_t block_tokens = 32;         // 16, 32
-  std::string prefill_chunk = "512";  // tokens of a step, or "all"
-  std::string weights = "native";     // native, f32
-  int threads = 0;                    // 0: all processors this process may use
-  std::string isa = "auto";           // auto, reference, avx2, avx512, avx512bf16
-  uint32_t max_sequences = 16;        // that run at once
-  uint32_t context = 0;               // longest sequence; 0: what the model was trained for
+  std::string kv = "paged";              // none, contiguous, paged
+  std::string kv_dtype = "bf16";         // bf16, f32, int8
+  std::string kv_memory;                 // bytes, or with a suffix: 256MiB, 2GB
+  uint32_t block_tokens = 32;            // 16, 32
+  std::string prefill_chunk = "512";     // tokens of a step, or "all"
+  std::string weights = "native";        // native, f32
+  int threads = 0;                       // 0: all processors this process may use
+  std::string isa = "auto";              // auto, reference, avx2, avx512, avx512bf16, amx
+  std::string attention_order = "auto";  // auto, pairs, tiles: see kernels::AttentionOrder
+  uint32_t max_sequences = 16;           // that run at once
+  uint32_t context = 0;                  // longest sequence; 0: what the model was trained for
 };
 
 struct EngineOptions {
@@ -42,6 +43,7 @@ struct EngineOptions {
   load::WeightsMode weights = load::WeightsMode::kNative;
   uint32_t threads = 1;
   const kernels::KernelTable* kernels = nullptr;
+  kernels::AttentionOrder attention_order = kernels::AttentionOrder::kPairs;
   uint32_t sequences_max = 16;
   std::optional<uint32_t> context;
 

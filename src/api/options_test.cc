@@ -83,6 +83,7 @@ TEST(ParseOptions, every_flag_arrives) {
                                       .weights = "f32",
                                       .threads = 3,
                                       .isa = "reference",
+                                      .attention_order = "tiles",
                                       .max_sequences = 5,
                                       .context = 77});
   ASSERT_TRUE(options.has_value()) << options.error().message;
@@ -95,6 +96,7 @@ TEST(ParseOptions, every_flag_arrives) {
   EXPECT_EQ(options->weights, load::WeightsMode::kF32);
   EXPECT_EQ(options->threads, 3u);
   EXPECT_EQ(kernels::isa_name(options->kernels->isa), "reference");
+  EXPECT_EQ(options->attention_order, kernels::AttentionOrder::kTiles);
   EXPECT_EQ(options->sequences_max, 5u);
   EXPECT_EQ(options->context, 77u);
 }
@@ -123,6 +125,7 @@ TEST(ParseOptions, a_bad_flag_is_refused_by_name) {
       {{.threads = -1}, "--threads -1"},
       {{.threads = 513}, "--threads 513"},
       {{.isa = "mmx"}, "--isa mmx"},
+      {{.attention_order = "tile"}, "--attention-order tile"},
       {{.max_sequences = 0}, "--max-sequences 0"},
       {{.max_sequences = 65537}, "--max-sequences 65537"}};
   for (const auto& [flags, named] : cases) {

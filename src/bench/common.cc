@@ -98,6 +98,7 @@ boost::json::object result_line(std::string_view bench, std::string_view name,
   boost::json::object line = machine_line(bench, name);
   line["model"] = llm.config().name.empty() ? llm.options().model_path : llm.config().name;
   line["isa"] = kernels::isa_name(llm.options().kernels->isa);
+  line["attention_order"] = kernels::attention_order_name(llm.options().attention_order);
   line["threads"] = llm.options().threads;
   line["kv"] = kv::cache_mode_name(llm.options().kv_mode);
   line["kv_dtype"] = quant::kv_dtype_name(llm.options().kv_dtype);

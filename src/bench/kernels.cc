@@ -136,6 +136,7 @@ base::Status bench_kernels(const BenchOptions& options, const BenchHooks& hooks)
   ASSIGN_OR_RETURN(MachineLimits limits, MachineLimits::create(pool, kernels.isa));
   const KernelSetting setting{.hooks = hooks,
                               .kernels = kernels,
+                              .engine = options.engine,
                               .pool = pool,
                               .limits = limits,
                               .rounds = or_default(options.repeat, kRounds)};
@@ -143,7 +144,7 @@ base::Status bench_kernels(const BenchOptions& options, const BenchHooks& hooks)
   limits.fill(std::as_bytes(std::span(noise)));
   RETURN_IF_ERROR(report_limits(setting));
   RETURN_IF_ERROR(report_linears(setting));
-  return report_attentions(setting, options.engine);
+  return report_attentions(setting);
 }
 
 }  // namespace kvasir::bench

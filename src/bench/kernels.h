@@ -17,6 +17,7 @@ namespace kvasir::bench {
 struct KernelSetting {
   const BenchHooks& hooks;
   const kernels::KernelTable& kernels;
+  const api::EngineOptions& engine;
   base::ThreadPool& pool;
   MachineLimits& limits;
   uint32_t rounds = 0;
@@ -42,11 +43,11 @@ base::Result<double> report_share(const KernelSetting& setting, const KernelWork
 
 // Linear layers of many shapes; attention of one model.
 base::Status report_linears(const KernelSetting& setting);
-base::Status report_attentions(const KernelSetting& setting, const api::EngineOptions& engine);
+base::Status report_attentions(const KernelSetting& setting);
 
-// The dot product that attention over this dtype runs with. kInt8: that of its values, in f32; its
-// keys take int8 dots, which cost a fraction of it.
-DotKind attention_dot(kernels::Isa isa, quant::KvDtype dtype);
+// The dot product that attention over the dtype in use runs with. kInt8: that of its values, in
+// f32; its keys take int8 dots, which cost a fraction of it.
+DotKind attention_dot(const api::EngineOptions& engine);
 
 // The same for the same index.
 uint32_t random_word(uint64_t index);

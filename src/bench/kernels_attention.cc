@@ -73,7 +73,7 @@ class AttentionStage {
                              static_cast<double>(tile.tile_bytes()) / tile.block_tokens,
                     .macs = tiles * kGroupHeads * case_.tokens * keys * tile.head_dim};
     if (case_.is_memory_bound) return work;
-    work.peak = attention_dot(setting_.kernels.isa, tile.dtype);
+    work.peak = attention_dot(setting_.engine);
     return work;
   }
 
@@ -83,7 +83,7 @@ class AttentionStage {
     const auto head = static_cast<uint32_t>(item / pieces_ % kGroup.kv_heads);
     const auto first = static_cast<uint32_t>(item % pieces_) * kernels::kAttentionItemTokens;
     const size_t offset = first * width_ + size_t{head} * kGroupHeads * layout_.tile().head_dim;
-    setting_.kernels.attend(
+    setting_.kernels.attend_in(setting_.engine.attention_order)(
         {.tile = layout_.tile(),
          .blocks = blocks_.data(),
          .key_offset = layout_.key_offset(layer, head),
@@ -126,15 +126,18 @@ base::Status report_attention(const KernelSetting& setting, const kv::BlockLayou
 
 }  // namespace
 
-DotKind attention_dot(kernels::Isa isa, quant::KvDtype dtype) {
-  const bool in_bf16 = dtype == quant::KvDtype::kBF16 && isa == kernels::Isa::kAvx512Bf16;
+DotKind attention_dot(const api::EngineOptions& engine) {
+  const auto fast_isa = engine.attention_order == kernels::AttentionOrder::kTiles
+                            ? kernels::Isa::kAmx
+                            : kernels::Isa::kAvx512Bf16;
+  const bool in_bf16 = engine.kv_dtype == quant::KvDtype::kBF16 && engine.kernels->isa == fast_isa;
   return in_bf16 ? DotKind::kBF16 : DotKind::kF32;
 }
 
-base::Status report_attentions(const KernelSetting& setting, const api::EngineOptions& engine) {
+base::Status report_attentions(const KernelSetting& setting) {
   kv::GroupShape group = kGroup;
-  group.dtype = engine.kv_dtype;
-  const kv::BlockLayout layout(group, engine.block_tokens);
+  group.dtype = setting.engine.kv_dtype;
+  const kv::BlockLayout layout(group, setting.engine.block_tokens);
   setting.limits.fill(block_pattern(layout));
   for (const AttentionCase& what : kAttentionCases) {
     RETURN_IF_ERROR(report_attention(setting, layout, what));

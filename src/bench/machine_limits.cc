@@ -91,7 +91,32 @@ constexpr Operand kOperand = {{0x3f9a3f65, 0x3f813f7a, 0x3fb03f41, 0x3f8c3f5e, 0
       : "cc", "memory", KVASIR_VECTOR_REGISTERS);
 }
 
+// All rows of all tiles hold the operand. Four accumulators, as kernels have.
+void run_tdpbf16ps(uint64_t turns, const std::byte* operand) {
+  struct alignas(64) {
+    uint8_t palette = 1;
+    uint8_t reserved[15] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16};
+  } config;
+  asm volatile(
+      "ldtilecfg %2\n\t"
+      "tileloadd (%1,%3,1), %%tmm4\n\t"
+      "tileloadd (%1,%3,1), %%tmm5\n\t"
+      "1:\n\t"
+      "tdpbf16ps %%tmm5, %%tmm4, %%tmm0\n\t"
+      "tdpbf16ps %%tmm5, %%tmm4, %%tmm1\n\t"
+      "tdpbf16ps %%tmm5, %%tmm4, %%tmm2\n\t"
+      "tdpbf16ps %%tmm5, %%tmm4, %%tmm3\n\t"
+      "dec %0\n\tjnz 1b\n\ttilerelease"
+      : "+r"(turns)
+      : "r"(operand), "m"(config), "r"(uint64_t{0})
+      : "cc", "memory");
+}
+
 constexpr std::array kDots{
+    DotInstruction{DotKind::kBF16, kernels::Isa::kAmx, "tdpbf16ps", 4 * 16 * 16 * 32,
+                   run_tdpbf16ps},
     DotInstruction{DotKind::kInt8, kernels::Isa::kAvx512, "vpdpbusd zmm", 12 * 64, run_vpdpbusd},
     DotInstruction{DotKind::kBF16, kernels::Isa::kAvx512, "vdpbf16ps zmm", 12 * 32, run_vdpbf16ps},
     DotInstruction{DotKind::kF32, kernels::Isa::kAvx512, "vfmadd231ps zmm", 12 * 16,
@@ -109,7 +134,8 @@ constexpr std::array<DotInstruction, 0> kDots{};
 
 // Instruction sets that compute the same way where only the size of vectors matters.
 kernels::Isa family_of(kernels::Isa isa) {
-  return isa == kernels::Isa::kAvx512Bf16 ? kernels::Isa::kAvx512 : isa;
+  const bool wide = isa == kernels::Isa::kAvx512Bf16 || isa == kernels::Isa::kAmx;
+  return wide ? kernels::Isa::kAvx512 : isa;
 }
 
 bool has_bf16_dot() {
@@ -143,10 +169,11 @@ void read_forward(kernels::Isa isa, const std::byte* data, size_t turns) {
 
 const DotInstruction* find_dot(kernels::Isa isa, DotKind kind) {
   if (kernels::find_kernels(isa) == nullptr) return nullptr;
-  if (kind == DotKind::kBF16 && !has_bf16_dot()) return nullptr;
-  const auto found = std::ranges::find_if(kDots, [&](const DotInstruction& dot) {
-    return dot.isa == family_of(isa) && dot.kind == kind;
-  });
+  const bool in_tiles = kind == DotKind::kBF16 && isa == kernels::Isa::kAmx;
+  if (kind == DotKind::kBF16 && !in_tiles && !has_bf16_dot()) return nullptr;
+  const kernels::Isa wanted = in_tiles ? isa : family_of(isa);
+  const auto found = std::ranges::find_if(
+      kDots, [&](const DotInstruction& dot) { return dot.isa == wanted && dot.kind == kind; });
   return found == kDots.end() ? nullptr : &*found;
 }
 

@@ -81,7 +81,7 @@ class SlopeBench {
       return base::bad_input("slope needs --kv paged: without reuse every prompt costs its depth");
     }
     const kernels::Isa isa = engine_.kernels->isa;
-    if (find_dot(isa, attention_dot(isa, engine_.kv_dtype)) == nullptr) {
+    if (find_dot(isa, attention_dot(engine_)) == nullptr) {
       return base::bad_input(fmt::format("--isa {}: its peak can not be measured; use another",
                                          kernels::isa_name(isa)));
     }
@@ -132,7 +132,7 @@ class SlopeBench {
     base::ThreadPool pool(engine_.threads);
     const kernels::Isa isa = engine_.kernels->isa;
     ASSIGN_OR_RETURN(MachineLimits limits, MachineLimits::create(pool, isa));
-    const DotInstruction* dot = find_dot(isa, attention_dot(isa, engine_.kv_dtype));
+    const DotInstruction* dot = find_dot(isa, attention_dot(engine_));
     const DotInstruction* int8 = find_dot(isa, DotKind::kInt8);
     const bool keys_in_int8 = engine_.kv_dtype == quant::KvDtype::kInt8;
     std::vector<double> reads;

@@ -15,10 +15,20 @@ using testing::kUnit;
 using testing::Random;
 using testing::same_bits;
 
-class Attention : public ::testing::Test {
+using Attend = void (*)(const AttentionArgs& args);
+
+// In each order: the reference of the same one is the definition.
+class Attention : public ::testing::TestWithParam<AttentionOrder> {
  protected:
+  static Attend kernel(Isa isa) { return find_kernels(isa)->attend_in(GetParam()); }
+
   base::ScopedFpEnv fp_env_;
 };
+INSTANTIATE_TEST_SUITE_P(InOrder, Attention,
+                         ::testing::Values(AttentionOrder::kPairs, AttentionOrder::kTiles),
+                         [](const auto& tested) {
+                           return std::string(attention_order_name(tested.param));
+                         });
 
 struct Shape {
   KvDtype dtype = KvDtype::kBF16;
@@ -88,9 +98,10 @@ class Cache {
             .out = out,
             .scale = 0.4F};
   }
-  std::vector<float> attend(Isa isa, const Sequence& sequence, size_t first, size_t last) const {
+  std::vector<float> attend(Attend kernel, const Sequence& sequence, size_t first,
+                            size_t last) const {
     std::vector<float> out((last - first) * sequence.token_size());
-    find_kernels(isa)->attend(args(sequence, first, last, out.data()));
+    kernel(args(sequence, first, last, out.data()));
     return out;
   }
 
@@ -108,14 +119,16 @@ Cache full_cache(const Sequence& sequence, uint32_t block_tokens) {
 
 constexpr std::array kDtypes{KvDtype::kF32, KvDtype::kBF16, KvDtype::kInt8};
 
-TEST_F(Attention, every_shape_has_the_reference_bits) {
+TEST_P(Attention, every_shape_has_the_reference_bits) {
   Random random(31);
   for (const KvDtype dtype : kDtypes) {
     for (const auto& [head_dim, heads, positions] : {std::array<uint32_t, 3>{16, 1, 1},
                                                      {16, 5, 33},
                                                      {64, 3, 40},
                                                      {80, 9, 17},
+                                                     {48, 3, 50},
                                                      {96, 3, 33},
+                                                     {64, 7, 90},
                                                      {112, 9, 49},
                                                      {64, 1, 70},
                                                      {128, 4, 31},
@@ -123,9 +136,10 @@ TEST_F(Attention, every_shape_has_the_reference_bits) {
       const Sequence sequence(random, {dtype, head_dim, heads, positions});
       for (const uint32_t block_tokens : {16u, 32u}) {
         const Cache cache = full_cache(sequence, block_tokens);
-        const std::vector<float> expected = cache.attend(Isa::kReference, sequence, 0, positions);
+        const std::vector<float> expected =
+            cache.attend(kernel(Isa::kReference), sequence, 0, positions);
         for (const Isa isa : fast_isas()) {
-          ASSERT_TRUE(same_bits(cache.attend(isa, sequence, 0, positions), expected))
+          ASSERT_TRUE(same_bits(cache.attend(kernel(isa), sequence, 0, positions), expected))
               << isa_name(isa) << ' ' << quant::kv_dtype_name(dtype) << ' ' << head_dim << ' '
               << heads << ' ' << positions << " block " << block_tokens;
         }
@@ -134,23 +148,24 @@ TEST_F(Attention, every_shape_has_the_reference_bits) {
   }
 }
 
-TEST_F(Attention, long_sequences_merge_spans_like_the_reference) {
+TEST_P(Attention, long_sequences_merge_spans_like_the_reference) {
   Random random(32);
   for (const KvDtype dtype : kDtypes) {
     const Sequence sequence(random, {dtype, 32, 3, 1100});
     const Cache cache = full_cache(sequence, 32);
     for (const auto& [first, last] :
          {std::pair<size_t, size_t>{511, 515}, {1020, 1026}, {1090, 1100}}) {
-      const std::vector<float> expected = cache.attend(Isa::kReference, sequence, first, last);
+      const std::vector<float> expected =
+          cache.attend(kernel(Isa::kReference), sequence, first, last);
       for (const Isa isa : fast_isas()) {
-        ASSERT_TRUE(same_bits(cache.attend(isa, sequence, first, last), expected))
+        ASSERT_TRUE(same_bits(cache.attend(kernel(isa), sequence, first, last), expected))
             << isa_name(isa) << ' ' << first;
       }
     }
   }
 }
 
-TEST_F(Attention, a_chunk_gives_the_bits_of_token_by_token) {
+TEST_P(Attention, a_chunk_gives_the_bits_of_token_by_token) {
   Random random(33);
   for (const KvDtype dtype : kDtypes) {
     const Sequence sequence(random, {dtype, 64, 3, 600});
@@ -159,33 +174,34 @@ TEST_F(Attention, a_chunk_gives_the_bits_of_token_by_token) {
       std::vector<float> one_by_one;
       for (size_t p = 0; p < 600; ++p) {
         cache.store(sequence, p, p + 1);  // later slots are still zero
-        const std::vector<float> out = cache.attend(isa, sequence, p, p + 1);
+        const std::vector<float> out = cache.attend(kernel(isa), sequence, p, p + 1);
         one_by_one.insert(one_by_one.end(), out.begin(), out.end());
       }
-      EXPECT_TRUE(same_bits(cache.attend(isa, sequence, 0, 600), one_by_one)) << isa_name(isa);
-      const std::vector<float> rest = cache.attend(isa, sequence, 37, 600);
+      EXPECT_TRUE(same_bits(cache.attend(kernel(isa), sequence, 0, 600), one_by_one))
+          << isa_name(isa);
+      const std::vector<float> rest = cache.attend(kernel(isa), sequence, 37, 600);
       const size_t skipped = 37 * sequence.token_size();
       EXPECT_TRUE(same_bits(rest, std::span<const float>(one_by_one).subspan(skipped)));
     }
   }
 }
 
-TEST_F(Attention, blocks_of_16_and_32_give_the_same_bits) {
+TEST_P(Attention, blocks_of_16_and_32_give_the_same_bits) {
   Random random(34);
   for (const KvDtype dtype : kDtypes) {
     const Sequence sequence(random, {dtype, 48, 4, 601});
     const Cache small = full_cache(sequence, 16);
     const Cache large = full_cache(sequence, 32);
     for (const Isa isa : fast_isas()) {
-      EXPECT_TRUE(
-          same_bits(small.attend(isa, sequence, 0, 601), large.attend(isa, sequence, 0, 601)))
+      EXPECT_TRUE(same_bits(small.attend(kernel(isa), sequence, 0, 601),
+                            large.attend(kernel(isa), sequence, 0, 601)))
           << isa_name(isa);
     }
   }
 }
 
 // Values so small that sums vanish to -0 are the ones that junk times weight zero could change.
-TEST_F(Attention, what_lies_in_later_slots_changes_nothing) {
+TEST_P(Attention, what_lies_in_later_slots_changes_nothing) {
   Random random(35);
   for (const KvDtype dtype : kDtypes) {
     Sequence sequence(random, {dtype, 64, 3, 47});
@@ -194,12 +210,14 @@ TEST_F(Attention, what_lies_in_later_slots_changes_nothing) {
       for (size_t position = 0; position < 47; ++position) {
         Cache clean(sequence, 32);
         clean.store(sequence, 0, position + 1);
-        const std::vector<float> expected = clean.attend(isa, sequence, position, position + 1);
+        const std::vector<float> expected =
+            clean.attend(kernel(isa), sequence, position, position + 1);
         for (const int junk : {0x3e, 0xbe, 0xff}) {  // 0.19, -0.37, NaN
           Cache dirty(sequence, 32);
           dirty.fill(static_cast<std::byte>(junk));
           dirty.store(sequence, 0, position + 1);
-          ASSERT_TRUE(same_bits(dirty.attend(isa, sequence, position, position + 1), expected))
+          ASSERT_TRUE(
+              same_bits(dirty.attend(kernel(isa), sequence, position, position + 1), expected))
               << isa_name(isa) << ' ' << position << ' ' << junk;
         }
       }
@@ -207,7 +225,7 @@ TEST_F(Attention, what_lies_in_later_slots_changes_nothing) {
   }
 }
 
-TEST_F(Attention, heads_of_others_between_tokens_are_not_written) {
+TEST_P(Attention, heads_of_others_between_tokens_are_not_written) {
   Random random(36);
   const Sequence sequence(random, {KvDtype::kBF16, 64, 3, 20});
   const Cache cache = full_cache(sequence, 32);
@@ -222,8 +240,8 @@ TEST_F(Attention, heads_of_others_between_tokens_are_not_written) {
     AttentionArgs args = cache.args(sequence, 0, 20, out.data());
     args.queries = queries.data();
     args.token_stride = kStride;
-    find_kernels(isa)->attend(args);
-    const std::vector<float> expected = cache.attend(isa, sequence, 0, 20);
+    kernel(isa)(args);
+    const std::vector<float> expected = cache.attend(kernel(isa), sequence, 0, 20);
     for (size_t t = 0; t < 20; ++t) {
       const std::span row(out.data() + t * kStride, kStride);
       ASSERT_TRUE(same_bits(row.first(192), std::span(expected).subspan(t * 192, 192)));
@@ -275,14 +293,14 @@ std::vector<double> exact_attention(const Sequence& sequence, size_t position, s
 //   fewer roundings, and those of the codes are in the exact result, too
 //   weight: exp 4 u, its argument (below 2 * 1.2 head_dim) u, rescaling 2 u per step, bf16 2^-9
 //   sums: one rounding per key
-TEST_F(Attention, reference_is_near_softmax_attention) {
+TEST_P(Attention, reference_is_near_softmax_attention) {
   Random random(37);
   for (const KvDtype dtype : kDtypes) {
     const Sequence sequence(random, {dtype, 32, 2, 700});
     const Cache cache = full_cache(sequence, 32);
     for (const size_t position : {0u, 1u, 31u, 32u, 511u, 512u, 699u}) {
       const std::vector<float> out =
-          cache.attend(Isa::kReference, sequence, position, position + 1);
+          cache.attend(kernel(Isa::kReference), sequence, position, position + 1);
       const double steps = static_cast<double>(position) / 32 + 1;
       const double weight_error = (1.2 * 32 * 32 + 4 + 2.4 * 32 + 2 * steps) * kUnit +
                                   (dtype == KvDtype::kBF16 ? 0x1p-9 : 0.0);
@@ -298,7 +316,7 @@ TEST_F(Attention, reference_is_near_softmax_attention) {
   }
 }
 
-TEST_F(Attention, a_nan_in_a_query_is_seen_in_its_row_only) {
+TEST_P(Attention, a_nan_in_a_query_is_seen_in_its_row_only) {
   Random random(38);
   for (const KvDtype dtype : kDtypes) {
     Sequence sequence(random, {dtype, 64, 3, 40});
@@ -307,7 +325,7 @@ TEST_F(Attention, a_nan_in_a_query_is_seen_in_its_row_only) {
     sequence.queries[11 * sequence.token_size() + 64] = std::bit_cast<float>(0x7f800001u);
     const Cache cache = full_cache(sequence, 32);
     for (const Isa isa : supported_isas()) {
-      const std::vector<float> out = cache.attend(isa, sequence, 0, 40);
+      const std::vector<float> out = cache.attend(kernel(isa), sequence, 0, 40);
       for (size_t i = 0; i < out.size(); ++i) {
         const bool spoiled = i / 64 == 10 * 3 + 1 || i / 64 == 11 * 3 + 1;
         ASSERT_EQ(std::isnan(out[i]), spoiled) << isa_name(isa);
@@ -316,8 +334,36 @@ TEST_F(Attention, a_nan_in_a_query_is_seen_in_its_row_only) {
   }
 }
 
+// A later token's value is in the cache when an earlier one of the same chunk looks.
+TEST_P(Attention, an_infinite_value_is_seen_by_its_own_and_later_tokens_only) {
+  Random random(40);
+  for (const KvDtype dtype : {KvDtype::kF32, KvDtype::kBF16}) {
+    for (const float spoiled :
+         {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
+          std::numeric_limits<float>::quiet_NaN()}) {
+      for (const size_t position : {3u, 21u, 34u}) {
+        Sequence sequence(random, {dtype, 80, 3, 53});
+        const Cache clean = full_cache(sequence, 16);
+        sequence.values[position * 80 + 70] = spoiled;
+        for (const uint32_t block_tokens : {16u, 32u}) {
+          const Cache cache = full_cache(sequence, block_tokens);
+          const std::vector<float> expected =
+              cache.attend(kernel(Isa::kReference), sequence, 0, 53);
+          for (const Isa isa : fast_isas()) {
+            const std::vector<float> out = cache.attend(kernel(isa), sequence, 0, 53);
+            ASSERT_TRUE(same_bits(out, expected)) << isa_name(isa) << ' ' << position;
+            const std::vector<float> before = clean.attend(kernel(isa), sequence, 0, position);
+            ASSERT_TRUE(same_bits(std::span(out).first(before.size()), before))
+                << isa_name(isa) << ' ' << position;
+          }
+        }
+      }
+    }
+  }
+}
+
 // Codes of every value, and scales from which products overflow and vanish.
-TEST_F(Attention, rows_of_any_magnitude_have_the_reference_bits) {
+TEST_P(Attention, rows_of_any_magnitude_have_the_reference_bits) {
   Random random(39);
   for (const KvDtype dtype : kDtypes) {
     Sequence sequence(random, {dtype, 32, 3, 45});
@@ -329,9 +375,9 @@ TEST_F(Attention, rows_of_any_magnitude_have_the_reference_bits) {
       }
     }
     const Cache cache = full_cache(sequence, 16);
-    const std::vector<float> expected = cache.attend(Isa::kReference, sequence, 0, 45);
+    const std::vector<float> expected = cache.attend(kernel(Isa::kReference), sequence, 0, 45);
     for (const Isa isa : fast_isas()) {
-      EXPECT_TRUE(same_bits(cache.attend(isa, sequence, 0, 45), expected)) << isa_name(isa);
+      EXPECT_TRUE(same_bits(cache.attend(kernel(isa), sequence, 0, 45), expected)) << isa_name(isa);
     }
   }
 }

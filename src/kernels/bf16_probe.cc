@@ -23,6 +23,12 @@ struct Operands {
   std::array<float, kLanes> sums;
 };
 
+struct TileOperands {
+  std::array<uint16_t, 32> a;
+  std::array<uint16_t, 32 * kLanes> b;
+  std::array<float, kLanes> sums;
+};
+
 class Generator {
  public:
   Operands next(int exponent) {
@@ -35,6 +41,15 @@ class Generator {
     for (size_t i = 0; i < kLanes; ++i) {
       x.sums[i] = between(0, 3) > 0 ? sum_near(exponent + between(-12, 2)) : cancelling(x, i);
     }
+    return x;
+  }
+
+  TileOperands next_tile(int exponent) {
+    TileOperands x;
+    const int first = between(-60, 60);
+    for (uint16_t& a : x.a) a = number_near(first);
+    for (uint16_t& b : x.b) b = number_near(exponent - first + between(-2, 2));
+    for (float& sum : x.sums) sum = sum_near(exponent + between(-6, 4));
     return x;
   }
 
@@ -74,7 +89,17 @@ float exact_sum(const Operands& x, size_t lane) {
   return sum;
 }
 
-bool is_exact_for(PairDots dots, const Operands& x) {
+float exact_sum(const TileOperands& x, size_t lane) {
+  float chains[2] = {0.0F, 0.0F};
+  for (size_t k = 0; k < x.a.size(); ++k) {
+    const float b = quant::bf16_to_f32(x.b[k / 2 * 2 * kLanes + 2 * lane + k % 2]);
+    chains[k % 2] = std::fma(quant::bf16_to_f32(x.a[k]), b, chains[k % 2]);
+  }
+  return x.sums[lane] + (chains[0] + chains[1]);
+}
+
+template <typename Dots, typename Values>
+bool is_exact_for(Dots dots, const Values& x) {
   std::array<float, kLanes> sums = x.sums;
   dots(x.a.data(), x.b.data(), sums.data());
   for (size_t lane = 0; lane < kLanes; ++lane) {
@@ -93,6 +118,17 @@ bool is_exact_dot(PairDots dots) {
   for (const int exponent : kExponents) {
     for (size_t round = 0; round < kRounds; ++round) {
       if (!is_exact_for(dots, generator.next(exponent))) return false;
+    }
+  }
+  return true;
+}
+
+bool is_exact_tile(TileDots dots) {
+  const base::ScopedFpEnv fp_env;
+  Generator generator;
+  for (const int exponent : kExponents) {
+    for (size_t round = 0; round < kRounds; ++round) {
+      if (!is_exact_for(dots, generator.next_tile(exponent))) return false;
     }
   }
   return true;

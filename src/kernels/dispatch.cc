@@ -1,3 +1,9 @@
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <array>
 #include <ranges>
 #include <utility>
@@ -10,16 +16,61 @@ namespace kvasir::kernels {
 namespace {
 
 // Slowest first.
-constexpr std::array<std::pair<Isa, std::string_view>, 4> kNames{{
+constexpr std::array<std::pair<Isa, std::string_view>, 5> kNames{{
     {Isa::kReference, "reference"},
     {Isa::kAvx2, "avx2"},
     {Isa::kAvx512, "avx512"},
     {Isa::kAvx512Bf16, "avx512bf16"},
+    {Isa::kAmx, "amx"},
 }};
+constexpr std::array<std::pair<AttentionOrder, std::string_view>, 2> kAttentionOrders{{
+    {AttentionOrder::kPairs, "pairs"},
+    {AttentionOrder::kTiles, "tiles"},
+}};
+
+template <typename Value, size_t kCount>
+using Names = std::array<std::pair<Value, std::string_view>, kCount>;
+
+template <typename Value, size_t kCount>
+std::string_view name_in(const Names<Value, kCount>& names, Value value) {
+  for (const auto& [known, name] : names) {
+    if (known == value) return name;
+  }
+  CHECK(false);  // not one of them
+  return {};
+}
+
+template <typename Value, size_t kCount>
+std::optional<Value> parse_in(const Names<Value, kCount>& names, std::string_view name) {
+  for (const auto& [value, known] : names) {
+    if (known == name) return value;
+  }
+  return std::nullopt;
+}
 
 #if defined(__x86_64__)
 const KernelTable* probed_avx512bf16_kernels() {
   static const KernelTable* const table = avx512bf16_kernels();
+  return table;
+}
+
+// Linux keeps the state of tiles for processes that ask for it only: Documentation/arch/x86/xstate.
+// It stays allowed for all threads; a second request changes nothing.
+bool may_use_tiles() {
+  constexpr int kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr unsigned long kTileData = 18;     // XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+// CPUID leaf 7: EDX bits 22 (AMX-BF16) and 24 (AMX-TILE).
+bool has_tiles() {
+  constexpr unsigned kWanted = (1u << 22) | (1u << 24);
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kWanted) == kWanted;
+}
+
+const KernelTable* probed_amx_kernels() {
+  static const KernelTable* const table = has_tiles() && may_use_tiles() ? amx_kernels() : nullptr;
   return table;
 }
 #endif
@@ -51,10 +102,13 @@ bool is_supported(Isa isa) {
     case Isa::kAvx512Bf16:
       return is_supported(Isa::kAvx512) && __builtin_cpu_supports("avx512bf16") &&
              probed_avx512bf16_kernels() != nullptr;
+    case Isa::kAmx:
+      return is_supported(Isa::kAvx512) && probed_amx_kernels() != nullptr;
 #else
     case Isa::kAvx2:
     case Isa::kAvx512:
     case Isa::kAvx512Bf16:
+    case Isa::kAmx:
       return false;
 #endif
   }
@@ -64,18 +118,20 @@ bool is_supported(Isa isa) {
 }  // namespace
 
 std::string_view isa_name(Isa isa) {
-  for (const auto& [known, name] : kNames) {
-    if (known == isa) return name;
-  }
-  CHECK(false);  // not an instruction set
-  return {};
+  return name_in(kNames, isa);
+}
+std::optional<Isa> parse_isa(std::string_view name) {
+  return parse_in(kNames, name);
+}
+std::string_view attention_order_name(AttentionOrder order) {
+  return name_in(kAttentionOrders, order);
+}
+std::optional<AttentionOrder> parse_attention_order(std::string_view name) {
+  return parse_in(kAttentionOrders, name);
 }
 
-std::optional<Isa> parse_isa(std::string_view name) {
-  for (const auto& [isa, known] : kNames) {
-    if (known == name) return isa;
-  }
-  return std::nullopt;
+AttentionOrder best_attention_order() {
+  return is_supported(Isa::kAmx) ? AttentionOrder::kTiles : AttentionOrder::kPairs;
 }
 
 std::vector<Isa> supported_isas() {
@@ -98,10 +154,13 @@ const KernelTable* find_kernels(Isa isa) {
       return &avx512_kernels();
     case Isa::kAvx512Bf16:
       return probed_avx512bf16_kernels();
+    case Isa::kAmx:
+      return probed_amx_kernels();
 #else
     case Isa::kAvx2:
     case Isa::kAvx512:
     case Isa::kAvx512Bf16:
+    case Isa::kAmx:
       return nullptr;
 #endif
   }

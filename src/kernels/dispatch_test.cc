@@ -8,9 +8,13 @@ namespace kvasir::kernels {
 namespace {
 
 TEST(Dispatch, names_round_trip) {
-  for (const Isa isa : {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
+  for (const Isa isa : {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx}) {
     EXPECT_EQ(parse_isa(isa_name(isa)), isa);
   }
+  for (const AttentionOrder order : {AttentionOrder::kPairs, AttentionOrder::kTiles}) {
+    EXPECT_EQ(parse_attention_order(attention_order_name(order)), order);
+  }
+  EXPECT_EQ(parse_attention_order("tile"), std::nullopt);
   EXPECT_EQ(parse_isa("avx"), std::nullopt);
   EXPECT_EQ(parse_isa(""), std::nullopt);
 }
@@ -32,6 +36,7 @@ TEST(Dispatch, best_is_the_last_one_or_the_one_before_bf16_dots) {
   const std::vector<Isa> isas = supported_isas();
   const Isa best = best_kernels().isa;
   EXPECT_TRUE(best == isas.back() || (isas.back() == Isa::kAvx512Bf16 && best == Isa::kAvx512));
+  EXPECT_EQ(best_attention_order() == AttentionOrder::kTiles, isas.back() == Isa::kAmx);
 }
 
 TEST(Dispatch, tables_share_no_function) {
@@ -44,13 +49,13 @@ TEST(Dispatch, tables_share_no_function) {
           reinterpret_cast<void*>(table.silu_mul), reinterpret_cast<void*>(table.add),
           reinterpret_cast<void*>(table.quantize), reinterpret_cast<void*>(table.linear_q8),
           reinterpret_cast<void*>(table.linear_f32), reinterpret_cast<void*>(table.attend),
-          reinterpret_cast<void*>(table.arg_max), reinterpret_cast<void*>(table.softmax_stats),
-          reinterpret_cast<void*>(table.exp)}) {
+          reinterpret_cast<void*>(table.attend_tiles), reinterpret_cast<void*>(table.arg_max),
+          reinterpret_cast<void*>(table.softmax_stats), reinterpret_cast<void*>(table.exp)}) {
       ASSERT_NE(function, nullptr);
       EXPECT_TRUE(functions.insert(function).second) << isa_name(isa);
     }
   }
-  EXPECT_EQ(functions.size(), 11 * isas.size());
+  EXPECT_EQ(functions.size(), 12 * isas.size());
 }
 
 }  // namespace

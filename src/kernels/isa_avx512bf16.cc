@@ -19,6 +19,14 @@
 
 #include "kernels/attention.inc"
 
+#include "kernels/attention_chains.inc"
+
+namespace kvasir::kernels {
+namespace {
+constexpr auto attend_tiles = attend_chains;
+}  // namespace
+}  // namespace kvasir::kernels
+
 #include "kernels/table.inc"
 
 namespace kvasir::kernels {

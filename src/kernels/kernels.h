@@ -31,7 +31,14 @@
 
 namespace kvasir::kernels {
 
-enum class Isa : uint8_t { kReference, kAvx2, kAvx512, kAvx512Bf16 };
+enum class Isa : uint8_t { kReference, kAvx2, kAvx512, kAvx512Bf16, kAmx };
+
+// In which order attention over kBF16 adds up. Each order has its own bits, the same on every
+// processor, so nothing computed in one is ever mixed with the other.
+enum class AttentionOrder : uint8_t {
+  kPairs,  // pair by pair, as vectors do: attend
+  kTiles,  // as matrix tiles do: attend_tiles
+};
 
 // Panels [begin, end) of a packed matrix: output features 32 * begin .. 32 * end - 1.
 struct PanelRange {
@@ -71,6 +78,12 @@ constexpr size_t panels_at_once(size_t panels, size_t threads) {
 //     o[d] = fma(p[j] * v_scale[j], (float)v_code[j][d], o[d])  keys ascending; l sums the p[j]
 // Masked keys are left out of o, not added with weight zero, so the bytes of later slots (another
 // row's keys and scales, or whatever lies there) can not change a bit, not even the sign of a zero.
+// attend_tiles, kBF16: sums in the order of matrix tiles, with two chains of fmas from 0, one over
+// even and one over odd places:
+//   dot  = dot + (even + odd)              for chunks of 32 dimensions; the last may have 16
+//   o[d] = (o[d] * a + 0) + (even + odd)   over the keys of the step, masked ones left out
+// Adding zero makes -0 a +0, so that the sign of a zero which others would have added can not show.
+// The sum is that of TDPBF16PS in Intel's Software Developer's Manual.
 // Online softmax: Milakov & Gimelshein, arXiv:1805.02867; tiling: Dao et al., arXiv:2205.14135.
 struct AttentionArgs {
   quant::KvTileShape tile;
@@ -140,6 +153,10 @@ struct KernelTable {
                      base::Span2D<float> y);
 
   void (*attend)(const AttentionArgs& args);
+  void (*attend_tiles)(const AttentionArgs& args);  // the same, but for the order over kBF16
+  auto attend_in(AttentionOrder order) const {
+    return order == AttentionOrder::kTiles ? attend_tiles : attend;
+  }
 
   // Largest logit; ties go to the lowest index; NaN never wins. Requires: not empty.
   size_t (*arg_max)(std::span<const float> logits);
@@ -149,7 +166,7 @@ struct KernelTable {
   void (*exp)(std::span<const float> x, std::span<float> out);
 };
 
-std::string_view isa_name(Isa isa);  // "reference", "avx2", "avx512", "avx512bf16"
+std::string_view isa_name(Isa isa);  // "reference", "avx2", "avx512", "avx512bf16", "amx"
 std::optional<Isa> parse_isa(std::string_view name);
 // The instruction sets this processor runs, slowest first; the reference always.
 std::vector<Isa> supported_isas();
@@ -157,5 +174,10 @@ std::vector<Isa> supported_isas();
 const KernelTable* find_kernels(Isa isa);
 // The fastest supported one: the last, unless this processor's bf16 dots are slower than its fmas.
 const KernelTable& best_kernels();
+
+std::string_view attention_order_name(AttentionOrder order);  // "pairs", "tiles"
+std::optional<AttentionOrder> parse_attention_order(std::string_view name);
+// What this processor is fastest with: tiles where it has them.
+AttentionOrder best_attention_order();
 
 }  // namespace kvasir::kernels

@@ -7,9 +7,12 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set_source_files_properties(${dir}/isa_avx512.cc PROPERTIES COMPILE_OPTIONS "${avx512}")
   set_source_files_properties(${dir}/isa_avx512bf16.cc PROPERTIES COMPILE_OPTIONS
                               "${avx512};-mavx512bf16")
+  set_source_files_properties(${dir}/isa_amx.cc PROPERTIES COMPILE_OPTIONS
+                              "${avx512};-mamx-tile;-mamx-bf16")
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # A false alarm of g++ 12 inside its own AVX-512 header (GCC bug 105593).
-    set_property(SOURCE ${dir}/isa_avx512.cc ${dir}/isa_avx512bf16.cc APPEND
+    set_property(SOURCE ${dir}/isa_avx512.cc ${dir}/isa_avx512bf16.cc
+                 ${dir}/isa_amx.cc APPEND
                  PROPERTY COMPILE_OPTIONS "-Wno-uninitialized;-Wno-maybe-uninitialized")
   endif()
   add_test(NAME kernels.isa_symbols

@@ -189,6 +189,13 @@ void linear_q8(const quant::PackedMatrix& w, const quant::QuantizedRows& x, Pane
   }
 }
 
+// What a tile adds to a sum for some dimensions, or keys.
+float tile_dot(std::span<const float> a, std::span<const float> b) {
+  float chains[2] = {0.0F, 0.0F};
+  for (size_t i = 0; i < a.size(); ++i) chains[i % 2] = std::fma(a[i], b[i], chains[i % 2]);
+  return chains[0] + chains[1];
+}
+
 float weight_at(quant::PackedFormat format, const std::byte* line, size_t row) {
   if (format == quant::PackedFormat::kF16) return half_at(line, row);
   if (format == quant::PackedFormat::kBF16) {

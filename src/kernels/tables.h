@@ -14,6 +14,9 @@ const KernelTable& avx512_kernels();  // needs AVX-512 F, BW, DQ, VL, VNNI
 // Needs AVX-512 BF16, too. nullptr: its dots do not round as bf16_probe.h asks for. Probes each
 // time.
 const KernelTable* avx512bf16_kernels();
+// Needs AMX-BF16, and the operating system's permission to use it. nullptr: its tiles do not round
+// as bf16_probe.h asks for. Probes each time.
+const KernelTable* amx_kernels();
 #endif
 
 }  // namespace kvasir::kernels

@@ -165,6 +165,12 @@ KVASIR_LANES Vec round_to_bf16(Vec x) {
   return _mm512_castsi512_ps(_mm512_mask_blend_epi32(nan, flushed, quiet));
 }
 
+// The upper halves of 16 numbers that are bf16 already.
+KVASIR_LANES void store_bf16(uint16_t* p, Vec x) {
+  const __m512i halves = _mm512_srli_epi32(_mm512_castps_si512(x), 16);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(halves));
+}
+
 // Int8 dots. Codes holds weight codes (u8) of 16 rows x 4 columns, DotSums what is summed up
 // inside a group of 32 columns. kBits is the width of the codes, kZero their zero.
 using Codes = __m512i;

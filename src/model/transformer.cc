@@ -30,6 +30,7 @@ Transformer::Transformer(const TransformerParts& parts, const BatchLimits& limit
     : config_(*parts.config),
       weights_(*parts.weights),
       kernels_(*parts.kernels),
+      attention_order_(parts.attention_order),
       pool_(*parts.pool),
       limits_(limits),
       rope_(config_.rope),
@@ -181,23 +182,24 @@ void Transformer::plan_attention(const Batch& batch) {
 
 void Transformer::attend(const Batch& batch, uint32_t layer_index) {
   const uint32_t group = config_.heads_per_kv_head();
+  const auto attend_rows = kernels_.attend_in(attention_order_);
   const auto run_item = [&](const AttentionItem& item) {
     const SequenceRows& sequence = batch.sequences[item.sequence];
     const kv::GroupView& view = sequence.view.groups[0];
     const kv::BlockLayout& layout = *view.layout;
     const size_t row = sequence.first_row + item.first_token;
     const size_t column = size_t{item.kv_head} * group * config_.head_dim;
-    kernels_.attend({.tile = layout.tile(),
-                     .blocks = view.blocks.data(),
-                     .key_offset = layout.key_offset(layer_index, item.kv_head),
-                     .value_offset = layout.value_offset(layer_index, item.kv_head),
-                     .first_position = sequence.first_position + item.first_token,
-                     .tokens = item.tokens,
-                     .heads = group,
-                     .token_stride = config_.query_width(),
-                     .queries = workspace_.queries.row(row).data() + column,
-                     .out = workspace_.attended.row(row).data() + column,
-                     .scale = config_.attention_scale});
+    attend_rows({.tile = layout.tile(),
+                 .blocks = view.blocks.data(),
+                 .key_offset = layout.key_offset(layer_index, item.kv_head),
+                 .value_offset = layout.value_offset(layer_index, item.kv_head),
+                 .first_position = sequence.first_position + item.first_token,
+                 .tokens = item.tokens,
+                 .heads = group,
+                 .token_stride = config_.query_width(),
+                 .queries = workspace_.queries.row(row).data() + column,
+                 .out = workspace_.attended.row(row).data() + column,
+                 .scale = config_.attention_scale});
   };
   pool_.for_chunks(attention_items_.size(), 1,
                    [&](size_t, base::Range range) { run_item(attention_items_[range.begin]); });

@@ -24,6 +24,7 @@ struct TransformerParts {
   const ModelWeights* weights = nullptr;
   const kernels::KernelTable* kernels = nullptr;
   base::ThreadPool* pool = nullptr;
+  kernels::AttentionOrder attention_order = kernels::AttentionOrder::kPairs;
 };
 
 class Transformer final : public Model {
@@ -73,6 +74,7 @@ class Transformer final : public Model {
   const ModelConfig& config_;
   const ModelWeights& weights_;
   const kernels::KernelTable& kernels_;
+  const kernels::AttentionOrder attention_order_;
   base::ThreadPool& pool_;
   BatchLimits limits_;
   RopeTable rope_;

@@ -12,6 +12,7 @@ Scheduler::Scheduler(const SchedulerLimits& limits, kv::Cache& cache, const base
       cache_(cache),
       clock_(clock),
       tenants_(limits.tenant_weights),
+      places_of_(tenants_.count()),
       sequences_(limits.requests_max) {
   CHECK(limits.sequences_max > 0);
   CHECK(limits.requests_max >= limits.sequences_max);
@@ -233,13 +234,13 @@ uint32_t Scheduler::places_running() const {
   return places;
 }
 
-uint32_t Scheduler::places_of(uint32_t tenant) const {
-  uint32_t places = 0;
+// Within plan(), where many questions are asked for each change.
+void Scheduler::count_places() {
+  std::ranges::fill(places_of_, 0);
   for (const Slot slot : running_) {
     const Sequence& sequence = sequence_of(slot);
-    if (sequence.spec.tenant == tenant) places += sequence.places;
+    places_of_[sequence.spec.tenant] += sequence.places;
   }
-  return places;
 }
 
 const Scheduler::Sequence& Scheduler::sequence_of(Slot slot) const {

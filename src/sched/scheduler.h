@@ -6,11 +6,13 @@
 // decode its one row, prompts together at most `prefill_chunk` tokens a step, and no more than lets
 // the step end in time where answers are under way. Slots are reserved for this step only.
 //
-// Where places are short, nobody overtakes the first who waits for some. It gets that of a lower
-// priority of its tenant, or of a tenant that holds more than its share. Where blocks are short,
-// the last in order is preempted: its blocks stay cached until others need them, and it waits to be
-// admitted again. Nobody is preempted twice without having gained a token in between: until then
-// the blocks it still needs are kept back for it.
+// Answers of tenants above their share leave every second step to the prompt of one within its own.
+//
+// Where places are short, nobody overtakes the first who waits for some.
+// It gets that of a lower priority of its tenant, or of a tenant that holds more than its share.
+// Where blocks are short, the last in order is preempted: its blocks stay cached until others need
+// them, and it waits to be admitted again. Nobody is preempted twice without having gained a token
+// in between: until then the blocks it still needs are kept back for it.
 //
 // Early reuse: a request whose prompt goes on with blocks that a running sequence has promised
 // waits for them, at most 1.5 times what computing them itself would take, holding nothing.
@@ -168,6 +170,12 @@ class Scheduler {
 
   Slot claim_slot(const SequenceSpec& spec);
   uint32_t prefill_budget() const;
+  bool has_places(const Sequence& sequence) const;
+  double share_of(uint32_t tenant) const;
+  bool stays_in_share(const Sequence& sequence) const;
+  bool is_above_share(uint32_t tenant) const;
+  bool has_urgent_prompt() const;
+  bool steps_aside(const Sequence& sequence) const;
   void order_by_turn();
   void sort_lists();
   void yield_places();
@@ -196,7 +204,7 @@ class Scheduler {
   void insert_in_order(std::vector<Slot>& list, Slot slot);
   void leave_lists(Slot slot);
   uint32_t places_running() const;
-  uint32_t places_of(uint32_t tenant) const;
+  void count_places();
   Sequence& sequence_of(Slot slot);
   const Sequence& sequence_of(Slot slot) const;
 
@@ -204,6 +212,7 @@ class Scheduler {
   kv::Cache& cache_;
   const base::Clock& clock_;
   Tenants tenants_;
+  std::vector<uint32_t> places_of_;  // running, by tenant
   StepCosts costs_;
   std::vector<Sequence> sequences_;  // [requests_max], by slot
   std::vector<Slot> free_slots_;
@@ -217,6 +226,7 @@ class Scheduler {
   std::vector<PlannedRows> plan_;
   uint32_t prefill_budget_ = 0;
   uint32_t prefill_left_ = 0;
+  bool steps_aside_ = false;  // answers of tenants above their share, in the step that is planned
   uint32_t logit_rows_left_ = 0;
   uint64_t now_us_ = 0;
   uint32_t rows_planned_ = 0;

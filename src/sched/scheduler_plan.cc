@@ -25,12 +25,19 @@ std::span<const PlannedRows> Scheduler::plan() {
   plan_.clear();
   rows_planned_ = 0;
   order_by_turn();
+  count_places();
   yield_places();
+  steps_aside_ = !steps_aside_ && has_urgent_prompt();
   prefill_budget_ = prefill_budget();
   prefill_left_ = prefill_budget_;
   logit_rows_left_ = limits_.logit_rows_max - running();
   plan_running();
   plan_waiting();
+  if (plan_.empty() && std::exchange(steps_aside_, false)) {
+    prefill_budget_ = prefill_left_ = prefill_budget();
+    plan_running();
+    plan_waiting();
+  }
   while (plan_.empty() && give_up_one()) {
     plan_running();
     plan_waiting();
@@ -46,11 +53,30 @@ uint32_t Scheduler::prefill_budget() const {
   if (limits_.step_target_us == 0) return limits_.prefill_chunk;
   const auto decoding = static_cast<uint32_t>(std::ranges::count_if(running_, [&](Slot slot) {
     const Sequence& sequence = sequence_of(slot);
-    return sequence.size() - sequence.computed == 1 && sequence.computed >= sequence.prompt_tokens;
+    return sequence.size() - sequence.computed == 1 &&
+           sequence.computed >= sequence.prompt_tokens && !steps_aside(sequence);
   }));
   if (decoding == 0) return limits_.prefill_chunk;
   const uint32_t rows = costs_.prompt_rows_within(decoding, limits_.step_target_us);
   return std::min(std::max(rows, kPromptRowsMin), limits_.prefill_chunk);
+}
+
+bool Scheduler::has_places(const Sequence& sequence) const {
+  return places_running() + sequence.places <= limits_.sequences_max;
+}
+
+// A share of less than one place is one place.
+double Scheduler::share_of(uint32_t tenant) const {
+  return std::max(1.0, tenants_.share(tenant, limits_.sequences_max));
+}
+
+bool Scheduler::stays_in_share(const Sequence& sequence) const {
+  const uint32_t tenant = sequence.spec.tenant;
+  return places_of_[tenant] + sequence.places <= share_of(tenant);
+}
+
+bool Scheduler::is_above_share(uint32_t tenant) const {
+  return places_of_[tenant] > share_of(tenant);
 }
 
 // Whose turn it is changes with what every tenant has had.
@@ -74,12 +100,35 @@ void Scheduler::yield_places() {
       std::ranges::find_if(waiting_, [&](Slot slot) { return !keeps_waiting(sequence_of(slot)); });
   if (first == waiting_.end()) return;
   const Sequence& sequence = sequence_of(*first);
-  const bool no_place = places_running() + sequence.places > limits_.sequences_max;
-  if (!no_place && !sequence.short_of_blocks) return;
+  if (has_places(sequence) && !sequence.short_of_blocks) return;
   const auto victim = std::find_if(running_.rbegin(), running_.rend(), [&](Slot running) {
     return yields_to(sequence_of(running), sequence);
   });
   if (victim != running_.rend()) preempt(*victim);
+}
+
+// Whether a tenant within its share has a prompt to compute beside answers of one above its own.
+// These then leave a step to it, though never two in a row: so its first token does not wait for
+// how long their steps are.
+bool Scheduler::has_urgent_prompt() const {
+  if (limits_.step_target_us == 0 || tenants_.active() < 2) return false;
+  const bool crowded = std::ranges::any_of(
+      running_, [&](Slot slot) { return is_above_share(sequence_of(slot).spec.tenant); });
+  if (!crowded) return false;
+  const bool computes = std::ranges::any_of(running_, [&](Slot slot) {
+    const Sequence& sequence = sequence_of(slot);
+    return sequence.computed < sequence.prompt_tokens && !is_above_share(sequence.spec.tenant);
+  });
+  const auto first =
+      std::ranges::find_if(waiting_, [&](Slot slot) { return !sequence_of(slot).awaited; });
+  if (computes || first == waiting_.end()) return computes;
+  const Sequence& next = sequence_of(*first);
+  return stays_in_share(next) && has_places(next) && !next.short_of_blocks;
+}
+
+// In the step that is planned.
+bool Scheduler::steps_aside(const Sequence& sequence) const {
+  return steps_aside_ && is_above_share(sequence.spec.tenant);
 }
 
 // To a higher priority of the same tenant; and whoever holds more than its tenant's share to one
@@ -87,10 +136,8 @@ void Scheduler::yield_places() {
 bool Scheduler::yields_to(const Sequence& running, const Sequence& waiting) const {
   if (is_protected(running)) return false;
   const uint32_t holder = running.spec.tenant;
-  const uint32_t asker = waiting.spec.tenant;
-  if (holder == asker) return running.priority < waiting.priority;
-  return places_of(holder) > tenants_.share(holder, limits_.sequences_max) &&
-         places_of(asker) + waiting.places <= tenants_.share(asker, limits_.sequences_max);
+  if (holder == waiting.spec.tenant) return running.priority < waiting.priority;
+  return is_above_share(holder) && stays_in_share(waiting);
 }
 
 // Where nobody gets on: beams that are computed wait for others that have no room; with several
@@ -113,6 +160,7 @@ void Scheduler::plan_running() {
   refresh_kept_back();
   for (size_t i = 0; i < running_.size(); ++i) {
     const Slot slot = running_[i];
+    if (steps_aside(sequence_of(slot))) continue;
     while (plan_rows(slot) == Try::kNoBlocks) {
       if (!preempt_for(slot)) break;  // it keeps its blocks and tries again in the next step
     }
@@ -166,6 +214,7 @@ void Scheduler::preempt(Slot slot) {
   ++stats_.preemptions;
   sequence.state = computed ? State::kParked : State::kWaiting;
   if (!computed) insert_in_order(waiting_, slot);
+  count_places();
 }
 
 // It has been preempted and has gained no token since: the row that samples is not computed yet.
@@ -206,7 +255,7 @@ void Scheduler::plan_waiting() {
     }
     // Also where nobody can be admitted, new requests learn what to wait for.
     const bool admits = !blocked && prefill_left_ > 0 && logit_rows_left_ > 0 &&
-                        places_running() + sequence.places <= limits_.sequences_max;
+                        has_places(sequence) && (!steps_aside_ || stays_in_share(sequence));
     if (!admits && sequence.probed) {
       blocked = true;
       ++i;
@@ -241,7 +290,7 @@ bool Scheduler::fits(const kv::Probe& probe) const {
   if (cache_.mode() == kv::CacheMode::kContiguous) return true;  // open() knows
   if (running_.empty()) return true;  // whatever is not pinned is its own: add() knows it fits
   uint64_t wanted = probe.blocks_wanted;
-  if (!plan_.empty()) wanted += cache_.blocks_capacity() / kWatermarkShare + 1;
+  if (!plan_.empty() || steps_aside_) wanted += cache_.blocks_capacity() / kWatermarkShare + 1;
   for (const Slot slot : running_) wanted += blocks_to_come(sequence_of(slot));
   return available >= wanted;
 }
@@ -258,6 +307,7 @@ bool Scheduler::admit(Slot slot) {
   sequence.counted = true;
   stop_waiting(sequence);
   insert_in_order(running_, slot);
+  count_places();
   if (is_protected(sequence)) refresh_kept_back();
   --logit_rows_left_;
   return true;

@@ -143,6 +143,41 @@ TEST(SchedulerShare, prompts_leave_answers_their_pace) {
   EXPECT_LE(rows[1].tokens, 40U);
 }
 
+TEST(SchedulerShare, answers_beyond_a_share_leave_every_second_step_to_prompts_of_others) {
+  Load load(1024, {.requests_max = 64,
+                   .sequences_max = 64,
+                   .prefill_chunk = 128,
+                   .logit_rows_max = 64,
+                   .step_target_us = 40 * kRowUs,
+                   .tenant_weights = {1.0, 1.0}});
+  for (TokenId i = 0; i < 40; ++i) load.add(counting(8, 100 * i), 300);
+  for (int step = 0; step < 60; ++step) load.step();
+  ASSERT_EQ(load.scheduler.running(), 40U) << "of 64; 32 are its share beside another";
+  const Slot quiet = load.add({.tokens = counting(300, 9000), .tokens_max = 320, .tenant = 1});
+  std::vector<bool> alone;
+  for (int step = 0; step < 4; ++step) alone.push_back(slots_of(load.step()) == std::vector{quiet});
+  EXPECT_EQ(alone, (std::vector{true, false, true, false}));
+  for (int step = 0; step < 12; ++step) load.step();
+  EXPECT_GT(load.step().size(), 20U) << "its answer goes on among theirs";
+}
+
+// Its own answers keep the second one of the same tenant from being urgent: it is not first in
+// order.
+TEST(SchedulerShare, nobody_steps_aside_for_a_request_that_would_not_be_admitted) {
+  Load load(1024, {.requests_max = 64,
+                   .sequences_max = 32,
+                   .prefill_chunk = 128,
+                   .logit_rows_max = 32,
+                   .step_target_us = 40 * kRowUs,
+                   .tenant_weights = {4.0, 1.0}});
+  for (TokenId i = 0; i < 40; ++i) load.add(counting(8, 100 * i), 300);
+  for (int step = 0; step < 20; ++step) load.step();
+  load.add({.tokens = counting(300, 9000), .tokens_max = 500, .tenant = 1});
+  for (int step = 0; step < 10; ++step) load.step();
+  load.add({.tokens = counting(100, 19'000), .tokens_max = 200, .tenant = 1});
+  for (int step = 0; step < 4; ++step) EXPECT_GT(load.step().size(), 20U) << step;
+}
+
 TEST(SchedulerShare, a_prompt_gets_on_even_where_answers_need_all_the_time) {
   Load load(256, {.requests_max = 8,
                   .sequences_max = 4,

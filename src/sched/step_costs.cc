@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 namespace kvasir::sched {
 namespace {
@@ -19,19 +20,27 @@ size_t StepCosts::bucket_of(uint32_t decode_rows) {
   return std::min<size_t>(std::bit_width(decode_rows - 1) + 1, kBuckets - 1);
 }
 
-// Of the nearest smaller step that was measured where this one was not.
+// Of the nearest step that was measured: a smaller one as it is, a larger one by its rows.
 double StepCosts::decode_us(uint32_t decode_rows) const {
-  size_t bucket = bucket_of(decode_rows);
-  while (bucket > 0 && decode_us_[bucket] == 0.0) --bucket;
-  return bucket == 0 ? 0.0 : decode_us_[bucket];
+  const size_t bucket = bucket_of(decode_rows);
+  if (bucket == 0) return 0.0;
+  for (size_t smaller = bucket; smaller > 0; --smaller) {
+    if (decode_us_[smaller] > 0.0) return decode_us_[smaller];
+  }
+  for (size_t larger = bucket + 1; larger < kBuckets; ++larger) {
+    const double rows = std::exp2(larger - 1);
+    if (decode_us_[larger] > 0.0) return decode_us_[larger] * decode_rows / rows;
+  }
+  return 0.0;
 }
 
-// Steps that mostly decode say little about how long a prompt takes.
+// Steps that mostly decode say little about how long a prompt takes, and the other way round.
 void StepCosts::note(uint32_t decode_rows, uint32_t prompt_rows, uint64_t step_us) {
   const auto us = static_cast<double>(step_us);
-  if (prompt_rows == 0) {
-    if (decode_rows > 0) learn(decode_us_[bucket_of(decode_rows)], us);
-  } else if (prompt_rows >= decode_rows) {
+  if (prompt_rows < decode_rows) {
+    const double prompt_us = prompt_rows * prompt_row_us_;
+    learn(decode_us_[bucket_of(decode_rows)], std::max(us - prompt_us, us / 2));
+  } else if (prompt_rows > 0) {
     learn(prompt_row_us_, std::max(us - decode_us(decode_rows), us / 2) / prompt_rows);
   }
 }

@@ -39,8 +39,11 @@ class Tenants {
     uint32_t sequences = 0;
   };
 
+  void sum_active_weights();
+
   std::vector<Tenant> tenants_;
   uint32_t active_ = 0;
+  double active_weights_ = 0.0;
   double had_when_idle_ = 0.0;  // of the last tenant that left
 };
 

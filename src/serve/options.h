@@ -35,7 +35,7 @@ struct ServeFlags {
   uint32_t max_queue = 1024;               // answers that wait
   // Prompts and max_tokens of all that wait or run; nullopt: 8 million, or more for long contexts.
   std::optional<uint64_t> max_queue_tokens;
-  double itl_target_ms = 200.0;    // 0: no bound
+  double itl_target_ms = 50.0;     // 0: no bound
   double queue_timeout_s = 600.0;  // 0: for ever, and so on
   double first_token_timeout_s = 0.0;
   double request_timeout_s = 0.0;

@@ -62,6 +62,7 @@ class BadUseTest(Refusals):
                 ("ids are", "run", "-p", "x", "--logit-bias", "99999=50"),
                 ("are available", "run", "-p", "x", "--kv-memory", "100000GiB"),
                 ("--kv-dtype", "run", "-p", "x", "--kv-dtype", "int3"),
+                ("--attention-order", "run", "-p", "x", "--attention-order", "tile"),
                 ("--isa", "run", "-p", "x", "--isa", "mmx"),
                 ("--choices 0", "run", "-p", "x", "--choices", "0"),
                 ("--choices 4000000", "run", "-p", "x", "--choices", "4000000"),

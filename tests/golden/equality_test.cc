@@ -1,5 +1,6 @@
 // The equality laws: what must not change a single bit of any logit. One digest covers the raw
 // logits of every sampled position.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <random>
@@ -96,6 +97,7 @@ struct Case {
   const char* model;
   const char* kv_dtype;
   const char* weights;
+  const char* attention_order = "pairs";
 };
 
 class EqualityLaws : public testing::TestWithParam<Case> {};
@@ -109,7 +111,8 @@ TEST_P(EqualityLaws, hold_for_every_isa_which_also_agree_with_each_other) {
                                  .kv_dtype = c.kv_dtype,
                                  .kv_memory = "64MiB",  // room for all eight at once
                                  .weights = c.weights,
-                                 .isa = std::string(kernels::isa_name(isa))};
+                                 .isa = std::string(kernels::isa_name(isa)),
+                                 .attention_order = c.attention_order};
     const Outcome expected = run(start, prompt, 8);
     if (!first) first = expected;
     EXPECT_EQ(expected, *first) << "isa " << start.isa << " differs from the reference";
@@ -127,18 +130,27 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"llama256-q8_0", "bf16", "native"}, Case{"llama-f16", "bf16", "native"},
                     Case{"llama-bf16", "bf16", "native"},
                     Case{"llama-mha-untied", "bf16", "native"}, Case{"llama31", "f32", "f32"},
-                    Case{"llama-q4_1", "int8", "native"}, Case{"llama256-q8_0", "int8", "native"}),
+                    Case{"llama-q4_1", "int8", "native"}, Case{"llama256-q8_0", "int8", "native"},
+                    Case{"llama-q4_1", "bf16", "native", "tiles"},
+                    Case{"llama256-q8_0", "bf16", "native", "tiles"},
+                    Case{"llama-mha-untied", "bf16", "native", "tiles"}),
     [](const auto& param) {
-      std::string name =
-          std::string(param.param.model) + "_" + param.param.kv_dtype + "_" + param.param.weights;
+      std::string name = fmt::format("{}_{}_{}_{}", param.param.model, param.param.kv_dtype,
+                                     param.param.weights, param.param.attention_order);
       std::replace(name.begin(), name.end(), '-', '_');
       return name;
     });
 
 // Past one attention span (512 positions), on the real model.
-TEST(EqualityLawsSmolLm2, hold_past_the_first_attention_span) {
+class EqualityLawsSmolLm2InOrder : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Of, EqualityLawsSmolLm2InOrder, testing::Values("pairs", "tiles"));
+
+TEST_P(EqualityLawsSmolLm2InOrder, hold_past_the_first_attention_span) {
   const std::vector<TokenId> prompt = random_prompt(7, 530, 40000);
-  const api::EngineFlags start{.model = default_model(), .kv_memory = "512MiB", .context = 1024};
+  const api::EngineFlags start{.model = default_model(),
+                               .kv_memory = "512MiB",
+                               .attention_order = GetParam(),
+                               .context = 1024};
   const Outcome expected = run(start, prompt, 8);
   const auto same = [&](const char* name, auto change) {
     api::EngineFlags flags = start;

@@ -1,0 +1,41 @@
+// The kernels for AMX, see layer.cmake for the flags: those for avx512, and attention by matrix
+// tiles where the order of sums is theirs. Only raw pointers and trivial accessors of std types in
+// here: scripts/check_isa_symbols fails if one of them is not inlined.
+#if defined(__x86_64__)
+
+#include "base/check.h"
+#include "kernels/bf16_probe.h"
+#include "kernels/exp_constants.h"
+#include "kernels/kernels.h"
+#include "kernels/tables.h"
+#include "kernels/tiles_amx.h"
+#include "kernels/vec_avx512.h"
+
+#include "kernels/rowwise.inc"
+
+#include "kernels/linear.inc"
+
+#include "kernels/attention_tiles.inc"
+
+#include "kernels/attention_bf16_fma.inc"
+
+#include "kernels/attention.inc"
+
+#include "kernels/attention_chains.inc"
+
+#include "kernels/tiled_softmax_amx.inc"
+
+#include "kernels/tiled_attention_amx.inc"
+
+#include "kernels/table.inc"
+
+namespace kvasir::kernels {
+
+const KernelTable* amx_kernels() {
+  static constexpr KernelTable kTable = table_for(Isa::kAmx);
+  return is_exact_tile(one_tile) ? &kTable : nullptr;
+}
+
+}  // namespace kvasir::kernels
+
+#endif
