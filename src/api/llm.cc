@@ -45,12 +45,14 @@ uint64_t share_of_free(const EnginePlan& plan, const model::ModelConfig& config,
 }
 
 // How numbers are computed and stored. All instruction sets compute the same bits, so they are no
-// part of it.
+// part of it; the order of attention matters over bf16 only.
 std::string numerics_class(const EngineOptions& options, const load::LoadedModel& model) {
+  const std::string_view order = options.kv_dtype == quant::KvDtype::kBF16
+                                     ? kernels::attention_order_name(options.attention_order)
+                                     : "any";
   return fmt::format("{} weights={} kv={} attention={} version={}", model.config.architecture,
                      options.weights == load::WeightsMode::kF32 ? "f32" : "native",
-                     quant::kv_dtype_name(options.kv_dtype),
-                     kernels::attention_order_name(options.attention_order), kNumericsVersion);
+                     quant::kv_dtype_name(options.kv_dtype), order, kNumericsVersion);
 }
 
 // What cached keys and values depend on, beside tokens and tenant: this process's secret, so that

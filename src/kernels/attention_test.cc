@@ -132,6 +132,7 @@ TEST_P(Attention, every_shape_has_the_reference_bits) {
                                                      {112, 9, 49},
                                                      {64, 1, 70},
                                                      {128, 4, 31},
+                                                     {192, 3, 40},
                                                      {256, 2, 35}}) {
       const Sequence sequence(random, {dtype, head_dim, heads, positions});
       for (const uint32_t block_tokens : {16u, 32u}) {

@@ -16,8 +16,8 @@ using PairDots = void (*)(const uint16_t* a, const uint16_t* b, float* sums);
 // numbers, cancelling sums, the edges of overflow and of denormals, denormals and zeros.
 bool is_exact_dot(PairDots dots);
 
-// sums[n] += the even plus the odd chain of kernels.h (attend_tiles) over a[k] * b[k / 2][n][k %
-// 2].
+// sums[n] += even + odd, the two chains of kernels.h (attend_tiles) over the products
+// a[k] * b[k / 2][n][k % 2].
 //   a [32], b [16][16][2], sums [16]
 using TileDots = void (*)(const uint16_t* a, const uint16_t* b, float* sums);
 bool is_exact_tile(TileDots dots);

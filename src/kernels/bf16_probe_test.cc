@@ -80,5 +80,53 @@ TEST(BF16Probe, rejects_one_rounding_for_both_products) {
   EXPECT_FALSE(is_exact_dot(dots_in_double));
 }
 
+// The two chains of column `n` in a tile, and how they meet the sum.
+template <Multiply add_product, float (*meet)(float sum, float even, float odd)>
+void tile(const uint16_t* a, const uint16_t* b, float* sums) {
+  for (size_t n = 0; n < 16; ++n) {
+    float chains[2] = {0.0F, 0.0F};
+    for (size_t k = 0; k < 32; ++k) {
+      const uint16_t weight = b[k / 2 * 32 + 2 * n + k % 2];
+      chains[k % 2] = add_product(a[k], weight, chains[k % 2]);
+    }
+    sums[n] = meet(sums[n], chains[0], chains[1]);
+  }
+}
+
+float chains_first(float sum, float even, float odd) {
+  return sum + (even + odd);
+}
+float one_by_one(float sum, float even, float odd) {
+  return sum + even + odd;
+}
+
+TEST(TileProbe, accepts_the_rule) {
+  EXPECT_TRUE((is_exact_tile(tile<fused, chains_first>)));
+}
+
+TEST(TileProbe, rejects_chains_that_meet_the_sum_one_by_one) {
+  EXPECT_FALSE((is_exact_tile(tile<fused, one_by_one>)));
+}
+
+TEST(TileProbe, rejects_products_that_were_flushed_before_the_sum) {
+  EXPECT_FALSE((is_exact_tile(tile<rounded_between, chains_first>)));
+}
+
+TEST(TileProbe, rejects_truncation_and_denormals_taken_as_they_are) {
+  EXPECT_FALSE((is_exact_tile(tile<truncated, chains_first>)));
+  EXPECT_FALSE((is_exact_tile(tile<with_denormals, chains_first>)));
+}
+
+// All products in one chain, as a dot product of pairs would.
+void one_chain(const uint16_t* a, const uint16_t* b, float* sums) {
+  for (size_t n = 0; n < 16; ++n) {
+    for (size_t k = 0; k < 32; ++k) sums[n] = fused(a[k], b[k / 2 * 32 + 2 * n + k % 2], sums[n]);
+  }
+}
+
+TEST(TileProbe, rejects_one_chain) {
+  EXPECT_FALSE(is_exact_tile(one_chain));
+}
+
 }  // namespace
 }  // namespace kvasir::kernels

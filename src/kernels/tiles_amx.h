@@ -34,7 +34,6 @@ TileConfig tile_config(size_t rows, size_t pairs) {
 class ScopedTiles {
  public:
   explicit ScopedTiles(const TileConfig& config) { asm volatile("ldtilecfg %0" : : "m"(config)); }
-  explicit ScopedTiles(size_t rows, size_t pairs = 16) : ScopedTiles(tile_config(rows, pairs)) {}
   ~ScopedTiles() { asm volatile("tilerelease" : : : "memory"); }
   ScopedTiles(const ScopedTiles&) = delete;
   ScopedTiles& operator=(const ScopedTiles&) = delete;
@@ -66,7 +65,7 @@ KVASIR_LANES void tile_multiply() {
 
 // For is_exact_tile().
 void one_tile(const uint16_t* a, const uint16_t* b, float* sums) {
-  const ScopedTiles tiles(1);
+  const ScopedTiles tiles(tile_config(1, 16));
   tile_load<0>(sums, 64);
   tile_load<4>(a, 64);
   tile_load<6>(b, 64);
