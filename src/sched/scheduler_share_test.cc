@@ -155,6 +155,7 @@ TEST(SchedulerShare, answers_beyond_a_share_leave_every_second_step_to_prompts_o
   ASSERT_EQ(load.scheduler.running(), 40U) << "of 64; 32 are its share beside another";
   const Slot quiet = load.add({.tokens = counting(300, 9000), .tokens_max = 320, .tenant = 1});
   std::vector<bool> alone;
+  alone.reserve(4);
   for (int step = 0; step < 4; ++step) alone.push_back(slots_of(load.step()) == std::vector{quiet});
   EXPECT_EQ(alone, (std::vector{true, false, true, false}));
   for (int step = 0; step < 12; ++step) load.step();

@@ -71,8 +71,8 @@ class RunTest(KvasirTest):
     def test_json_has_every_field(self):
         report = self.json("run", "-p", "Hello", "-n", "5", "--top-logprobs", "2")
         self.assertEqual(set(report), {"prompt_tokens", "tokens", "text", "finish_reason", "seed",
-                                       "isa", "threads", "logits_sha256", "kv", "memory", "timing",
-                                       "logprobs"})
+                                       "isa", "attention_order", "threads", "logits_sha256", "kv",
+                                       "memory", "timing", "logprobs"})
         self.assertEqual(set(report["kv"]), {"mode", "dtype", "pairs_computed", "bytes_per_token",
                                              "block_tokens", "blocks_used_peak", "blocks_capacity",
                                              "tokens_cached", "tokens_missed", "diverged_at",
