@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 
 namespace kvasir::sched {
 namespace {
@@ -28,7 +27,7 @@ double StepCosts::decode_us(uint32_t decode_rows) const {
     if (decode_us_[smaller] > 0.0) return decode_us_[smaller];
   }
   for (size_t larger = bucket + 1; larger < kBuckets; ++larger) {
-    const double rows = std::exp2(larger - 1);
+    const auto rows = static_cast<double>(uint64_t{1} << (larger - 1));
     if (decode_us_[larger] > 0.0) return decode_us_[larger] * decode_rows / rows;
   }
   return 0.0;
