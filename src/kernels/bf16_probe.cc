@@ -110,28 +110,28 @@ bool is_exact_for(Dots dots, const Values& x) {
   return true;
 }
 
-}  // namespace
-
-bool is_exact_dot(PairDots dots) {
+// next(generator, exponent): what to multiply.
+template <typename Dots, typename Next>
+bool is_always_exact(Dots dots, const Next& next) {
   const base::ScopedFpEnv fp_env;
   Generator generator;
   for (const int exponent : kExponents) {
     for (size_t round = 0; round < kRounds; ++round) {
-      if (!is_exact_for(dots, generator.next(exponent))) return false;
+      if (!is_exact_for(dots, next(generator, exponent))) return false;
     }
   }
   return true;
 }
 
+}  // namespace
+
+bool is_exact_dot(PairDots dots) {
+  return is_always_exact(dots, [](Generator& from, int exponent) { return from.next(exponent); });
+}
+
 bool is_exact_tile(TileDots dots) {
-  const base::ScopedFpEnv fp_env;
-  Generator generator;
-  for (const int exponent : kExponents) {
-    for (size_t round = 0; round < kRounds; ++round) {
-      if (!is_exact_for(dots, generator.next_tile(exponent))) return false;
-    }
-  }
-  return true;
+  return is_always_exact(dots,
+                         [](Generator& from, int exponent) { return from.next_tile(exponent); });
 }
 
 }  // namespace kvasir::kernels

@@ -21,12 +21,11 @@ struct alignas(64) TileConfig {
   uint8_t rows[16] = {};
 };
 
-// A and C with `rows` rows, B with `pairs`.
-TileConfig tile_config(size_t rows, size_t pairs) {
+// A and C with `rows` rows, B with all 16.
+TileConfig tile_config(size_t rows) {
   TileConfig config;
   for (size_t i = 0; i < 6; ++i) config.rows[i] = static_cast<uint8_t>(rows);
-  for (size_t i = 6; i < 8; ++i) config.rows[i] = static_cast<uint8_t>(pairs);
-  for (size_t i = 4; i < 6; ++i) config.row_bytes[i] = static_cast<uint16_t>(4 * pairs);
+  for (size_t i = 6; i < 8; ++i) config.rows[i] = 16;
   return config;
 }
 
@@ -65,7 +64,7 @@ KVASIR_LANES void tile_multiply() {
 
 // For is_exact_tile().
 void one_tile(const uint16_t* a, const uint16_t* b, float* sums) {
-  const ScopedTiles tiles(tile_config(1, 16));
+  const ScopedTiles tiles(tile_config(1));
   tile_load<0>(sums, 64);
   tile_load<4>(a, 64);
   tile_load<6>(b, 64);

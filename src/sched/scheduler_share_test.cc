@@ -143,13 +143,18 @@ TEST(SchedulerShare, prompts_leave_answers_their_pace) {
   EXPECT_LE(rows[1].tokens, 40U);
 }
 
+// Steps of 40 rows; the second tenant has weight 1.
+SchedulerLimits shared_by_two(uint32_t sequences_max, double first_weight) {
+  return {.requests_max = 64,
+          .sequences_max = sequences_max,
+          .prefill_chunk = 128,
+          .logit_rows_max = sequences_max,
+          .step_target_us = 40 * kRowUs,
+          .tenant_weights = {first_weight, 1.0}};
+}
+
 TEST(SchedulerShare, answers_beyond_a_share_leave_every_second_step_to_prompts_of_others) {
-  Load load(1024, {.requests_max = 64,
-                   .sequences_max = 64,
-                   .prefill_chunk = 128,
-                   .logit_rows_max = 64,
-                   .step_target_us = 40 * kRowUs,
-                   .tenant_weights = {1.0, 1.0}});
+  Load load(1024, shared_by_two(64, 1.0));
   for (TokenId i = 0; i < 40; ++i) load.add(counting(8, 100 * i), 300);
   for (int step = 0; step < 60; ++step) load.step();
   ASSERT_EQ(load.scheduler.running(), 40U) << "of 64; 32 are its share beside another";
@@ -162,15 +167,9 @@ TEST(SchedulerShare, answers_beyond_a_share_leave_every_second_step_to_prompts_o
   EXPECT_GT(load.step().size(), 20U) << "its answer goes on among theirs";
 }
 
-// Its own answers keep the second one of the same tenant from being urgent: it is not first in
-// order.
+// What its first prompt has cost keeps the second one of a tenant from being first in order.
 TEST(SchedulerShare, nobody_steps_aside_for_a_request_that_would_not_be_admitted) {
-  Load load(1024, {.requests_max = 64,
-                   .sequences_max = 32,
-                   .prefill_chunk = 128,
-                   .logit_rows_max = 32,
-                   .step_target_us = 40 * kRowUs,
-                   .tenant_weights = {4.0, 1.0}});
+  Load load(1024, shared_by_two(32, 4.0));
   for (TokenId i = 0; i < 40; ++i) load.add(counting(8, 100 * i), 300);
   for (int step = 0; step < 20; ++step) load.step();
   load.add({.tokens = counting(300, 9000), .tokens_max = 500, .tenant = 1});
