@@ -11,28 +11,27 @@
 #include "kernels/tiles_amx.h"
 #include "kernels/vec_avx512.h"
 
-#include "kernels/rowwise.inc"
+#include "kernels/lanes.inc"
 
-#include "kernels/linear.inc"
-
-#include "kernels/attention_tiles.inc"
-
-#include "kernels/attention_bf16_fma.inc"
-
-#include "kernels/attention.inc"
-
-#include "kernels/attention_chains.inc"
+#include "kernels/attention_steps.inc"
 
 #include "kernels/tiled_softmax_amx.inc"
 
 #include "kernels/tiled_attention_amx.inc"
 
-#include "kernels/table.inc"
-
 namespace kvasir::kernels {
+namespace {
+
+KernelTable table_on(KernelTable table) {
+  table.isa = Isa::kAmx;
+  table.attend_tiles = attend_tiles;
+  return table;
+}
+
+}  // namespace
 
 const KernelTable* amx_kernels() {
-  static constexpr KernelTable kTable = table_for(Isa::kAmx);
+  static const KernelTable kTable = table_on(avx512_kernels());
   return is_exact_tile(one_tile) ? &kTable : nullptr;
 }
 

@@ -8,6 +8,8 @@
 #include "kernels/tables.h"
 #include "kernels/vec_avx2.h"
 
+#include "kernels/lanes.inc"
+
 #include "kernels/rowwise.inc"
 
 #include "kernels/linear.inc"
@@ -16,15 +18,13 @@
 
 #include "kernels/attention_bf16_fma.inc"
 
+#include "kernels/attention_steps.inc"
+
 #include "kernels/attention.inc"
 
 #include "kernels/attention_chains.inc"
 
-namespace kvasir::kernels {
-namespace {
-constexpr auto attend_tiles = attend_chains;
-}  // namespace
-}  // namespace kvasir::kernels
+#include "kernels/attend.inc"
 
 #include "kernels/table.inc"
 

@@ -1,5 +1,6 @@
-// The kernels for avx512bf16, see layer.cmake for the flags. Only raw pointers and trivial
-// accessors of std types in here: scripts/check_isa_symbols fails if one of them is not inlined.
+// The kernels for avx512bf16, see layer.cmake for the flags: those for avx512, and attention over
+// bf16 by its dot product. Only raw pointers and trivial accessors of std types in here:
+// scripts/check_isa_symbols fails if one of them is not inlined.
 #if defined(__x86_64__)
 
 #include "base/check.h"
@@ -9,30 +10,35 @@
 #include "kernels/tables.h"
 #include "kernels/vec_avx512.h"
 
-#include "kernels/rowwise.inc"
-
-#include "kernels/linear.inc"
+#include "kernels/lanes.inc"
 
 #include "kernels/attention_tiles.inc"
 
 #include "kernels/attention_bf16_dot.inc"
 
-#include "kernels/attention.inc"
+#include "kernels/attention_steps.inc"
 
-#include "kernels/attention_chains.inc"
+#include "kernels/attention.inc"
 
 namespace kvasir::kernels {
 namespace {
-constexpr auto attend_tiles = attend_chains;
+
+void attend(const AttentionArgs& args) {
+  if (args.tile.dtype != quant::KvDtype::kBF16) return avx512_kernels().attend(args);
+  check_shape(args.tile);
+  attend_tokens<TilesBF16>(args);
+}
+
+KernelTable table_on(KernelTable table) {
+  table.isa = Isa::kAvx512Bf16;
+  table.attend = attend;
+  return table;
+}
+
 }  // namespace
-}  // namespace kvasir::kernels
-
-#include "kernels/table.inc"
-
-namespace kvasir::kernels {
 
 const KernelTable* avx512bf16_kernels() {
-  static constexpr KernelTable kTable = table_for(Isa::kAvx512Bf16);
+  static const KernelTable kTable = table_on(avx512_kernels());
   return is_exact_dot(dot_16_pairs) ? &kTable : nullptr;
 }
 

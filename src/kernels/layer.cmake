@@ -1,9 +1,11 @@
 # The instruction-set translation units. They are optimised in every build type: their helpers are
-# inline functions, and what is not inlined would become a symbol that other code could pick up.
+# inline functions, and what is not inlined would become a symbol that other code could pick up. So
+# would what unwinding needs; they throw nothing.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(fast "-O3;-fno-exceptions")
   set_source_files_properties(${dir}/isa_avx2.cc PROPERTIES COMPILE_OPTIONS
-                              "-O3;-mavx2;-mfma;-mf16c")
-  set(avx512 "-O3;-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vnni")
+                              "${fast};-mavx2;-mfma;-mf16c")
+  set(avx512 "${fast};-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vnni")
   set_source_files_properties(${dir}/isa_avx512.cc PROPERTIES COMPILE_OPTIONS "${avx512}")
   set_source_files_properties(${dir}/isa_avx512bf16.cc PROPERTIES COMPILE_OPTIONS
                               "${avx512};-mavx512bf16")
