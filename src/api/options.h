@@ -27,7 +27,7 @@ struct EngineFlags {
   std::string prefill_chunk = "512";     // tokens of a step, or "all"
   std::string weights = "native";        // native, f32
   int threads = 0;                       // 0: all processors this process may use
-  std::string isa = "auto";              // auto, reference, avx2, avx512, avx512bf16, amx
+  std::string isa = "auto";              // auto, or one of kernels::isa_name()
   std::string attention_order = "auto";  // auto, pairs, tiles: see kernels::AttentionOrder
   uint32_t max_sequences = 16;           // that run at once
   uint32_t context = 0;                  // longest sequence; 0: what the model was trained for

@@ -51,6 +51,7 @@ constexpr Operand kOperand = {{0x3f9a3f65, 0x3f813f7a, 0x3fb03f41, 0x3f8c3f5e, 0
 #define KVASIR_VPDPBUSD(n) "vpdpbusd %%zmm14, %%zmm15, %%zmm" n "\n\t"
 #define KVASIR_VDPBF16PS(n) "vdpbf16ps %%zmm14, %%zmm15, %%zmm" n "\n\t"
 #define KVASIR_VFMADD_ZMM(n) "vfmadd231ps %%zmm14, %%zmm15, %%zmm" n "\n\t"
+#define KVASIR_VPDPBUSD_YMM(n) "{vex} vpdpbusd %%ymm14, %%ymm15, %%ymm" n "\n\t"
 #define KVASIR_VFMADD_YMM(n) "vfmadd231ps %%ymm14, %%ymm15, %%ymm" n "\n\t"
 // Bytes to pairs to fours to the accumulator: what AVX2 has in place of vpdpbusd.
 #define KVASIR_VPMADDUBSW(n)                 \
@@ -69,6 +70,9 @@ constexpr Operand kOperand = {{0x3f9a3f65, 0x3f813f7a, 0x3fb03f41, 0x3f8c3f5e, 0
 }
 [[gnu::target("avx2")]] void run_vpmaddubsw(uint64_t turns, const std::byte* operand) {
   KVASIR_LOOP(KVASIR_LOAD_YMM, KVASIR_VPMADDUBSW);
+}
+[[gnu::target("avx2,avxvnni")]] void run_vpdpbusd_ymm(uint64_t turns, const std::byte* operand) {
+  KVASIR_LOOP(KVASIR_LOAD_YMM, KVASIR_VPDPBUSD_YMM);
 }
 [[gnu::target("avx2,fma")]] void run_vfmadd_ymm(uint64_t turns, const std::byte* operand) {
   KVASIR_LOOP(KVASIR_LOAD_YMM, KVASIR_VFMADD_YMM);
@@ -121,6 +125,8 @@ constexpr std::array kDots{
     DotInstruction{DotKind::kBF16, kernels::Isa::kAvx512, "vdpbf16ps zmm", 12 * 32, run_vdpbf16ps},
     DotInstruction{DotKind::kF32, kernels::Isa::kAvx512, "vfmadd231ps zmm", 12 * 16,
                    run_vfmadd_zmm},
+    DotInstruction{DotKind::kInt8, kernels::Isa::kAvxVnni, "vpdpbusd ymm", 12 * 32,
+                   run_vpdpbusd_ymm},
     DotInstruction{DotKind::kInt8, kernels::Isa::kAvx2, "vpmaddubsw+vpmaddwd+vpaddd ymm", 12 * 32,
                    run_vpmaddubsw},
     DotInstruction{DotKind::kF32, kernels::Isa::kAvx2, "vfmadd231ps ymm", 12 * 8, run_vfmadd_ymm},
@@ -132,10 +138,17 @@ constexpr std::array<DotInstruction, 0> kDots{};
 
 #endif
 
-// Instruction sets that compute the same way where only the size of vectors matters.
+// What an instruction set is made of that adds one instruction to another one.
 kernels::Isa family_of(kernels::Isa isa) {
-  const bool wide = isa == kernels::Isa::kAvx512Bf16 || isa == kernels::Isa::kAmx;
-  return wide ? kernels::Isa::kAvx512 : isa;
+  switch (isa) {
+    case kernels::Isa::kAvxVnni:
+      return kernels::Isa::kAvx2;
+    case kernels::Isa::kAvx512Bf16:
+    case kernels::Isa::kAmx:
+      return kernels::Isa::kAvx512;
+    default:
+      return isa;
+  }
 }
 
 bool has_bf16_dot() {
@@ -144,6 +157,12 @@ bool has_bf16_dot() {
 #else
   return false;
 #endif
+}
+
+const DotInstruction* dot_of(kernels::Isa isa, DotKind kind) {
+  const auto found = std::ranges::find_if(
+      kDots, [&](const DotInstruction& dot) { return dot.isa == isa && dot.kind == kind; });
+  return found == kDots.end() ? nullptr : &*found;
 }
 
 // Loads [data, data + 512 * turns) once, in order.
@@ -169,12 +188,9 @@ void read_forward(kernels::Isa isa, const std::byte* data, size_t turns) {
 
 const DotInstruction* find_dot(kernels::Isa isa, DotKind kind) {
   if (kernels::find_kernels(isa) == nullptr) return nullptr;
-  const bool in_tiles = kind == DotKind::kBF16 && isa == kernels::Isa::kAmx;
-  if (kind == DotKind::kBF16 && !in_tiles && !has_bf16_dot()) return nullptr;
-  const kernels::Isa wanted = in_tiles ? isa : family_of(isa);
-  const auto found = std::ranges::find_if(
-      kDots, [&](const DotInstruction& dot) { return dot.isa == wanted && dot.kind == kind; });
-  return found == kDots.end() ? nullptr : &*found;
+  if (kind == DotKind::kBF16 && isa != kernels::Isa::kAmx && !has_bf16_dot()) return nullptr;
+  const DotInstruction* own = dot_of(isa, kind);
+  return own != nullptr ? own : dot_of(family_of(isa), kind);
 }
 
 std::string_view dot_kind_name(DotKind kind) {

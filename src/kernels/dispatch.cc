@@ -2,6 +2,9 @@
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 #include <array>
@@ -16,12 +19,14 @@ namespace kvasir::kernels {
 namespace {
 
 // Slowest first.
-constexpr std::array<std::pair<Isa, std::string_view>, 5> kNames{{
+constexpr std::array<std::pair<Isa, std::string_view>, 7> kNames{{
     {Isa::kReference, "reference"},
     {Isa::kAvx2, "avx2"},
+    {Isa::kAvxVnni, "avxvnni"},
     {Isa::kAvx512, "avx512"},
     {Isa::kAvx512Bf16, "avx512bf16"},
     {Isa::kAmx, "amx"},
+    {Isa::kNeon, "neon"},
 }};
 constexpr std::array<std::pair<AttentionOrder, std::string_view>, 2> kAttentionOrders{{
     {AttentionOrder::kPairs, "pairs"},
@@ -62,6 +67,12 @@ bool may_use_tiles() {
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
+// CPUID leaf 7, second page: EAX bit 4. It is VEX encoded: who has AVX2 can use it.
+bool has_avx_vnni() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & (1u << 4)) != 0;
+}
+
 // CPUID leaf 7: EDX bits 22 (AMX-BF16) and 24 (AMX-TILE).
 bool has_tiles() {
   constexpr unsigned kWanted = (1u << 22) | (1u << 24);
@@ -95,6 +106,8 @@ bool is_supported(Isa isa) {
     case Isa::kAvx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
              __builtin_cpu_supports("f16c");
+    case Isa::kAvxVnni:
+      return is_supported(Isa::kAvx2) && has_avx_vnni();
     case Isa::kAvx512:
       return is_supported(Isa::kAvx2) && __builtin_cpu_supports("avx512f") &&
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
@@ -104,15 +117,13 @@ bool is_supported(Isa isa) {
              probed_avx512bf16_kernels() != nullptr;
     case Isa::kAmx:
       return is_supported(Isa::kAvx512) && probed_amx_kernels() != nullptr;
-#else
-    case Isa::kAvx2:
-    case Isa::kAvx512:
-    case Isa::kAvx512Bf16:
-    case Isa::kAmx:
-      return false;
+#elif defined(__aarch64__)
+    case Isa::kNeon:
+      return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
 #endif
+    default:
+      return false;
   }
-  return false;
 }
 
 }  // namespace
@@ -150,21 +161,21 @@ const KernelTable* find_kernels(Isa isa) {
 #if defined(__x86_64__)
     case Isa::kAvx2:
       return &avx2_kernels();
+    case Isa::kAvxVnni:
+      return &avxvnni_kernels();
     case Isa::kAvx512:
       return &avx512_kernels();
     case Isa::kAvx512Bf16:
       return probed_avx512bf16_kernels();
     case Isa::kAmx:
       return probed_amx_kernels();
-#else
-    case Isa::kAvx2:
-    case Isa::kAvx512:
-    case Isa::kAvx512Bf16:
-    case Isa::kAmx:
-      return nullptr;
+#elif defined(__aarch64__)
+    case Isa::kNeon:
+      return &neon_kernels();
 #endif
+    default:
+      return nullptr;
   }
-  return nullptr;
 }
 
 const KernelTable& best_kernels() {

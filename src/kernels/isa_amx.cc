@@ -1,7 +1,6 @@
 // The kernels for AMX, see layer.cmake for the flags: those for avx512, and attention by matrix
 // tiles where the order of sums is theirs. Only raw pointers and trivial accessors of std types in
 // here: scripts/check_isa_symbols fails if one of them is not inlined.
-#if defined(__x86_64__)
 
 #include "base/check.h"
 #include "kernels/bf16_probe.h"
@@ -36,5 +35,3 @@ const KernelTable* amx_kernels() {
 }
 
 }  // namespace kvasir::kernels
-
-#endif

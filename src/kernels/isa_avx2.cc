@@ -1,18 +1,21 @@
 // The kernels for avx2, see layer.cmake for the flags. Only raw pointers and trivial accessors of
 // std types in here: scripts/check_isa_symbols fails if one of them is not inlined.
-#if defined(__x86_64__)
 
 #include "base/check.h"
+#include "kernels/dots_avx2.h"
 #include "kernels/exp_constants.h"
 #include "kernels/kernels.h"
 #include "kernels/tables.h"
-#include "kernels/vec_avx2.h"
 
 #include "kernels/lanes.inc"
 
 #include "kernels/rowwise.inc"
 
-#include "kernels/linear.inc"
+#include "kernels/linear_tiles.inc"
+
+#include "kernels/linear_q8.inc"
+
+#include "kernels/linear_f32.inc"
 
 #include "kernels/attention_tiles.inc"
 
@@ -36,5 +39,3 @@ const KernelTable& avx2_kernels() {
 }
 
 }  // namespace kvasir::kernels
-
-#endif

@@ -1,6 +1,5 @@
 // The kernels for avx512, see layer.cmake for the flags. Only raw pointers and trivial accessors of
 // std types in here: scripts/check_isa_symbols fails if one of them is not inlined.
-#if defined(__x86_64__)
 
 #include "base/check.h"
 #include "kernels/exp_constants.h"
@@ -12,7 +11,11 @@
 
 #include "kernels/rowwise.inc"
 
-#include "kernels/linear.inc"
+#include "kernels/linear_tiles.inc"
+
+#include "kernels/linear_q8.inc"
+
+#include "kernels/linear_f32.inc"
 
 #include "kernels/attention_tiles.inc"
 
@@ -36,5 +39,3 @@ const KernelTable& avx512_kernels() {
 }
 
 }  // namespace kvasir::kernels
-
-#endif

@@ -1,7 +1,6 @@
 // The kernels for avx512bf16, see layer.cmake for the flags: those for avx512, and attention over
 // bf16 by its dot product. Only raw pointers and trivial accessors of std types in here:
 // scripts/check_isa_symbols fails if one of them is not inlined.
-#if defined(__x86_64__)
 
 #include "base/check.h"
 #include "kernels/bf16_probe.h"
@@ -43,5 +42,3 @@ const KernelTable* avx512bf16_kernels() {
 }
 
 }  // namespace kvasir::kernels
-
-#endif

@@ -31,7 +31,7 @@
 
 namespace kvasir::kernels {
 
-enum class Isa : uint8_t { kReference, kAvx2, kAvx512, kAvx512Bf16, kAmx };
+enum class Isa : uint8_t { kReference, kAvx2, kAvxVnni, kAvx512, kAvx512Bf16, kAmx, kNeon };
 
 // In which order attention over kBF16 adds up. Each order has its own bits, the same on every
 // processor, so nothing computed in one is ever mixed with the other.
@@ -166,7 +166,7 @@ struct KernelTable {
   void (*exp)(std::span<const float> x, std::span<float> out);
 };
 
-std::string_view isa_name(Isa isa);  // "reference", "avx2", "avx512", "avx512bf16", "amx"
+std::string_view isa_name(Isa isa);  // "reference", "avx2", ...
 std::optional<Isa> parse_isa(std::string_view name);
 // The instruction sets this processor runs, slowest first; the reference always.
 std::vector<Isa> supported_isas();

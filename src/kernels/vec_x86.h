@@ -3,19 +3,7 @@
 
 #include <immintrin.h>
 
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-
-// Lane operations must become instructions, never calls.
-#define KVASIR_LANES [[gnu::always_inline]] inline
-
-// Register tiles live in small arrays; they stay in registers only if loops over them are unrolled.
-#if defined(__clang__)
-#define KVASIR_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define KVASIR_UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "kernels/vec_common.h"
 
 namespace kvasir::kernels {
 namespace {
@@ -44,19 +32,6 @@ KVASIR_LANES int32_t fold_max8(__m256i x) {
   const __m128i four = _mm_max_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
   const __m128i two = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
   return _mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
-}
-
-// Four activation codes as one 32-bit number.
-KVASIR_LANES int32_t load_four_codes(const int8_t* codes) {
-  int32_t four = 0;
-  std::memcpy(&four, codes, 4);
-  return four;
-}
-
-KVASIR_LANES void prefetch(const std::byte* from, size_t size_bytes) {
-  for (size_t at = 0; at < size_bytes; at += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(from + at), _MM_HINT_T0);
-  }
 }
 
 }  // namespace
