@@ -4,6 +4,8 @@ for a workload and measure(workload, variant, seed), whose answer has "tok_s", a
 
 import sys
 
+import machine
+
 
 def turns(chosen, rounds, running):
     """Everything that is measured, in order: the engines alternate within a round."""
@@ -17,6 +19,7 @@ def turns(chosen, rounds, running):
 
 def measure(chosen, rounds, running, write):
     lines = []
+    stolen = machine.StolenTime()
     for workload, round_number, engine, variant in turns(chosen, rounds, running):
         label = f"{workload.name}, round {round_number + 1}, {engine.name} {variant}"
         print(label, end=": ", flush=True, file=sys.stderr)
@@ -26,6 +29,7 @@ def measure(chosen, rounds, running, write):
             "variant": variant,
             "round": round_number,
             **engine.measure(workload, variant, round_number + 1),
+            "steal_pct": stolen.percent(),
         }
         rates = [f"{rate:.1f}" for rate in line.get("tok_s", [])]
         print(line.get("error") or f"{' '.join(rates)} tok/s", file=sys.stderr)

@@ -51,7 +51,7 @@ constexpr Operand kOperand = {{0x3f9a3f65, 0x3f813f7a, 0x3fb03f41, 0x3f8c3f5e, 0
 #define KVASIR_VPDPBUSD(n) "vpdpbusd %%zmm14, %%zmm15, %%zmm" n "\n\t"
 #define KVASIR_VDPBF16PS(n) "vdpbf16ps %%zmm14, %%zmm15, %%zmm" n "\n\t"
 #define KVASIR_VFMADD_ZMM(n) "vfmadd231ps %%zmm14, %%zmm15, %%zmm" n "\n\t"
-#define KVASIR_VPDPBUSD_YMM(n) "{vex} vpdpbusd %%ymm14, %%ymm15, %%ymm" n "\n\t"
+#define KVASIR_VPDPBUSD_YMM(n) "%{vex%} vpdpbusd %%ymm14, %%ymm15, %%ymm" n "\n\t"
 #define KVASIR_VFMADD_YMM(n) "vfmadd231ps %%ymm14, %%ymm15, %%ymm" n "\n\t"
 // Bytes to pairs to fours to the accumulator: what AVX2 has in place of vpdpbusd.
 #define KVASIR_VPMADDUBSW(n)                 \

@@ -8,8 +8,8 @@ namespace kvasir::kernels {
 namespace {
 
 TEST(Dispatch, names_round_trip) {
-  for (const Isa isa : {Isa::kReference, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx,
-                        Isa::kNeon}) {
+  for (const Isa isa : {Isa::kReference, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512, Isa::kAvx512Bf16,
+                        Isa::kAmx, Isa::kNeon}) {
     EXPECT_EQ(parse_isa(isa_name(isa)), isa);
   }
   for (const AttentionOrder order : {AttentionOrder::kPairs, AttentionOrder::kTiles}) {
@@ -24,6 +24,12 @@ TEST(Dispatch, reference_is_always_there_and_slowest) {
   ASSERT_FALSE(supported_isas().empty());
   EXPECT_EQ(supported_isas().front(), Isa::kReference);
 }
+
+#if defined(KVASIR_TESTED_ISA)
+TEST(Dispatch, the_tests_of_one_instruction_set_run_it) {
+  EXPECT_EQ(isa_name(best_kernels().isa), KVASIR_TESTED_ISA);
+}
+#endif
 
 TEST(Dispatch, forced_isa_is_the_one_that_runs) {
   for (const Isa isa : supported_isas()) {
@@ -42,12 +48,13 @@ TEST(Dispatch, best_is_the_last_one_or_the_one_before_bf16_dots) {
 
 std::vector<void*> functions_of(Isa isa) {
   const KernelTable& table = *find_kernels(isa);
-  return {reinterpret_cast<void*>(table.rms_norm),      reinterpret_cast<void*>(table.rope_pairs),
-          reinterpret_cast<void*>(table.silu_mul),      reinterpret_cast<void*>(table.add),
-          reinterpret_cast<void*>(table.quantize),      reinterpret_cast<void*>(table.linear_q8),
-          reinterpret_cast<void*>(table.linear_f32),    reinterpret_cast<void*>(table.arg_max),
-          reinterpret_cast<void*>(table.softmax_stats), reinterpret_cast<void*>(table.exp),
-          reinterpret_cast<void*>(table.attend),        reinterpret_cast<void*>(table.attend_tiles)};
+  return {
+      reinterpret_cast<void*>(table.rms_norm),      reinterpret_cast<void*>(table.rope_pairs),
+      reinterpret_cast<void*>(table.silu_mul),      reinterpret_cast<void*>(table.add),
+      reinterpret_cast<void*>(table.quantize),      reinterpret_cast<void*>(table.linear_q8),
+      reinterpret_cast<void*>(table.linear_f32),    reinterpret_cast<void*>(table.arg_max),
+      reinterpret_cast<void*>(table.softmax_stats), reinterpret_cast<void*>(table.exp),
+      reinterpret_cast<void*>(table.attend),        reinterpret_cast<void*>(table.attend_tiles)};
 }
 
 // The instruction sets that are another one and one thing more.

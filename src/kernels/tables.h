@@ -9,9 +9,9 @@ namespace kvasir::kernels {
 
 const KernelTable& reference_kernels();
 #if defined(__x86_64__)
-const KernelTable& avx2_kernels();    // needs AVX2, FMA, F16C
+const KernelTable& avx2_kernels();     // needs AVX2, FMA, F16C
 const KernelTable& avxvnni_kernels();  // needs AVX-VNNI, too
-const KernelTable& avx512_kernels();  // needs AVX-512 F, BW, DQ, VL, VNNI
+const KernelTable& avx512_kernels();   // needs AVX-512 F, BW, DQ, VL, VNNI
 // Needs AVX-512 BF16, too. nullptr: its dots do not round as bf16_probe.h asks for. Probes each
 // time.
 const KernelTable* avx512bf16_kernels();

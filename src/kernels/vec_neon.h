@@ -156,8 +156,7 @@ KVASIR_LANES IntVec round_to_int(Vec x) {
 }
 KVASIR_LANES IntVec magnitude_bits(Vec x) {
   const int32x4_t mask = vdupq_n_s32(0x7fffffff);
-  return quarters<IntVec>(
-      [&](int i) { return vandq_s32(vreinterpretq_s32_f32(x.q[i]), mask); });
+  return quarters<IntVec>([&](int i) { return vandq_s32(vreinterpretq_s32_f32(x.q[i]), mask); });
 }
 KVASIR_LANES int32_t fold_sum(IntVec x) {
   return vaddvq_s32(vaddq_s32(vaddq_s32(x.q[0], x.q[1]), vaddq_s32(x.q[2], x.q[3])));
