@@ -27,7 +27,9 @@ std::vector<Workload> workloads() {
   return {
       {"prefill", "prompt tokens per second (--tokens, --depth)", bench_prefill},
       {"decode", "generated tokens per second of one sequence (--generate, --depth)", bench_decode},
-      {"batch", "all tokens per second of many sequences (--sequences, --tokens, --generate)",
+      {"batch",
+       "all tokens per second of many sequences (--sequences, --tokens, --generate, --depth in "
+       "common)",
        bench_batch},
       {"modes", "what a KV cache saves and costs: none, contiguous and paged (--generate)",
        bench_modes},

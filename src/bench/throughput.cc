@@ -33,6 +33,21 @@ base::Result<std::vector<api::Completion>> generate(
   return done;
 }
 
+// Computes these tokens, so that prompts which begin with them find them in the cache.
+base::Status fill_cache(api::Llm& llm, const BenchHooks& hooks,
+                        const std::vector<TokenId>& tokens) {
+  if (tokens.empty()) return {};
+  const api::GenerateRequest fill{.prompt = tokens, .max_tokens = 1, .ignore_eos = true};
+  ASSIGN_OR_RETURN(const auto filled, generate(llm, hooks, std::span(&fill, 1)));
+  CHECK(filled.size() == 1);
+  return {};
+}
+
+std::vector<TokenId> joined(std::vector<TokenId> first, const std::vector<TokenId>& second) {
+  first.insert(first.end(), second.begin(), second.end());
+  return first;
+}
+
 // Measures `repeat` runs and reports the line.
 struct Throughput {
   std::string_view bench;
@@ -67,18 +82,13 @@ base::Status bench_prefill(const BenchOptions& options, const BenchHooks& hooks)
   const uint32_t tokens = or_default(options.tokens, 512);
   ASSIGN_OR_RETURN(const auto llm, load(options, hooks, uint64_t{options.depth} + tokens + 1, 1));
   const std::vector<TokenId> before = prompt_tokens(*llm, 0, options.depth);
-  if (options.depth > 0) {
-    const api::GenerateRequest fill{.prompt = before, .max_tokens = 1, .ignore_eos = true};
-    ASSIGN_OR_RETURN(const auto filled, generate(*llm, hooks, std::span(&fill, 1)));
-    CHECK(filled.size() == 1);
-  }
+  RETURN_IF_ERROR(fill_cache(*llm, hooks, before));
   const auto measure = [&](uint32_t round) -> base::Result<double> {
     // New tokens each round: what was there before is reused, what is measured is not.
-    std::vector<TokenId> prompt = before;
-    const std::vector<TokenId> fresh = prompt_tokens(*llm, 1 + round, tokens);
-    prompt.insert(prompt.end(), fresh.begin(), fresh.end());
     const api::GenerateRequest request{
-        .prompt = std::move(prompt), .max_tokens = 1, .ignore_eos = true};
+        .prompt = joined(before, prompt_tokens(*llm, 1 + round, tokens)),
+        .max_tokens = 1,
+        .ignore_eos = true};
     ASSIGN_OR_RETURN(const auto done, generate(*llm, hooks, std::span(&request, 1)));
     const engine::RequestStats& stats = done[0].stats;
     return static_cast<double>(stats.prompt_tokens_computed) * 1e6 /
@@ -110,11 +120,15 @@ base::Status bench_batch(const BenchOptions& options, const BenchHooks& hooks) {
   const uint32_t sequences = or_default(options.sequences, 16);
   const uint32_t tokens = or_default(options.tokens, 128);
   const uint32_t count = or_default(options.generate, 64);
-  ASSIGN_OR_RETURN(const auto llm, load(options, hooks, uint64_t{tokens} + count, sequences));
+  ASSIGN_OR_RETURN(const auto llm,
+                   load(options, hooks, uint64_t{options.depth} + tokens + count, sequences));
+  const std::vector<TokenId> common = prompt_tokens(*llm, 0, options.depth);
+  RETURN_IF_ERROR(fill_cache(*llm, hooks, common));
   const auto measure = [&](uint32_t round) -> base::Result<double> {
     std::vector<api::GenerateRequest> requests(sequences);
     for (uint32_t i = 0; i < sequences; ++i) {
-      requests[i] = {.prompt = prompt_tokens(*llm, uint64_t{round} * sequences + i, tokens),
+      const uint64_t seed = 1 + uint64_t{round} * sequences + i;
+      requests[i] = {.prompt = joined(common, prompt_tokens(*llm, seed, tokens)),
                      .max_tokens = count,
                      .ignore_eos = true};
     }
@@ -128,8 +142,11 @@ base::Status bench_batch(const BenchOptions& options, const BenchHooks& hooks) {
     return static_cast<double>(sequences) * (tokens + count) * 1e6 /
            static_cast<double>(last_us - first_us);
   };
-  return report({"batch", fmt::format("{}", sequences), or_default(options.repeat, 3)}, *llm, hooks,
-                {{"sequences", sequences}, {"tokens", tokens}, {"generate", count}}, measure);
+  return report(
+      {"batch", fmt::format("{}@{}", sequences, options.depth), or_default(options.repeat, 3)},
+      *llm, hooks,
+      {{"sequences", sequences}, {"tokens", tokens}, {"generate", count}, {"depth", options.depth}},
+      measure);
 }
 
 }  // namespace kvasir::bench

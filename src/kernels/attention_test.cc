@@ -166,6 +166,33 @@ TEST_P(Attention, long_sequences_merge_spans_like_the_reference) {
   }
 }
 
+// As sequences do that begin with the same blocks: 1,024 keys in common, in one call or in two.
+TEST_P(Attention, parts_of_it_give_the_bits_of_the_whole) {
+  Random random(39);
+  for (const KvDtype dtype : kDtypes) {
+    const Sequence sequence(random, {dtype, 48, 3, 1100});
+    const Cache cache = full_cache(sequence, 32);
+    for (const auto& [first, last] : {std::pair<size_t, size_t>{1024, 1041}, {1099, 1100}}) {
+      const std::vector<float> whole = cache.attend(kernel(Isa::kReference), sequence, first, last);
+      for (const Isa isa : supported_isas()) {
+        for (const uint32_t step : {512u, 1024u}) {
+          std::vector<float> parts(whole.size());
+          std::vector<AttentionSums> sums(3 * (last - first));
+          AttentionArgs args = cache.args(sequence, first, last, parts.data());
+          args.sums = sums.data();
+          for (; args.keys_done < 1024; args.keys_done += step) {
+            args.keys_common = args.keys_done + step;
+            kernel(isa)(args);
+          }
+          args.keys_common = 0;
+          kernel(isa)(args);
+          EXPECT_TRUE(same_bits(parts, whole)) << isa_name(isa) << ' ' << first << ' ' << step;
+        }
+      }
+    }
+  }
+}
+
 TEST_P(Attention, a_chunk_gives_the_bits_of_token_by_token) {
   Random random(33);
   for (const KvDtype dtype : kDtypes) {

@@ -85,18 +85,34 @@ constexpr size_t panels_at_once(size_t panels, size_t threads) {
 // Adding zero makes -0 a +0, so that the sign of a zero which others would have added can not show.
 // The sum is that of TDPBF16PS in Intel's Software Developer's Manual.
 // Online softmax: Milakov & Gimelshein, arXiv:1805.02867; tiling: Dao et al., arXiv:2205.14135.
+//
+// Spans do not depend on each other, so attention may be parted at a border between two of them,
+// and the bits are those of one call:
+//   keys_common  queries of sequences that begin with the same blocks, all of whose keys
+//                [keys_done, keys_common) every query sees: leaves `out` undivided, m and l in
+//                `sums`
+//   keys_done    takes these up and goes on
+// Rows that share tiles this way read them once. As Hydragen (Juravsky et al., arXiv:2402.05099)
+// and cascade attention in FlashInfer do, but for the order of merging, which is that of one call.
+struct AttentionSums {
+  float m;
+  float l;
+};
 struct AttentionArgs {
   quant::KvTileShape tile;
   const std::byte* const* blocks = nullptr;  // [ceil((first_position + tokens) / block_tokens)]
   size_t key_offset = 0;                     // of this (layer, KV head)'s K tile in every block
   size_t value_offset = 0;                   // of its V tile
-  uint32_t first_position = 0;
-  uint32_t tokens = 0;             // query tokens
-  uint32_t heads = 0;              // query heads that share this KV head
-  size_t token_stride = 0;         // elements between tokens in queries and out
-  const float* queries = nullptr;  // [tokens][heads][head_dim], after rope
-  float* out = nullptr;            // same shape
+  uint32_t first_position = 0;               // not read if keys_common > 0
+  uint32_t tokens = 0;                       // query tokens
+  uint32_t heads = 0;                        // query heads that share this KV head
+  size_t token_stride = 0;                   // elements between tokens in queries and out
+  const float* queries = nullptr;            // [tokens][heads][head_dim], after rope
+  float* out = nullptr;                      // same shape
   float scale = 1.0F;
+  uint32_t keys_done = 0;         // a multiple of kAttentionSpanKeys
+  uint32_t keys_common = 0;       // 0, or a multiple of it and greater than keys_done
+  AttentionSums* sums = nullptr;  // [tokens][heads], where one of the two is not 0
 };
 
 // Query tokens of one work item of attention: enough to share every read of a K or V tile.

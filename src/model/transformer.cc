@@ -2,21 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <tuple>
 #include <utility>
 
 #include "base/check.h"
 
 namespace kvasir::model {
-namespace {
-
-uint64_t attention_items_max(const ModelConfig& config, const BatchLimits& limits) {
-  return (uint64_t{limits.rows_max} / kernels::kAttentionItemTokens + limits.sequences_max) *
-         config.kv_heads;
-}
-
-}  // namespace
-
 base::Result<std::unique_ptr<Transformer>> Transformer::create(const TransformerParts& parts,
                                                                const BatchLimits& limits) {
   CHECK(limits.rows_max > 0);
@@ -34,9 +24,9 @@ Transformer::Transformer(const TransformerParts& parts, const BatchLimits& limit
       pool_(*parts.pool),
       limits_(limits),
       rope_(config_.rope),
-      workspace_(std::move(workspace)) {
+      workspace_(std::move(workspace)),
+      attention_plan_(config_, limits_) {
   sequence_of_row_.reserve(limits_.rows_max);
-  attention_items_.reserve(attention_items_max(config_, limits_));
 }
 
 void Transformer::forward(const Batch& batch, base::Span2D<float> logits) {
@@ -54,7 +44,7 @@ void Transformer::forward(const Batch& batch, base::Span2D<float> logits) {
   CHECK(sequence_of_row_.size() == rows);
 
   embed(batch);
-  plan_attention(batch);
+  attention_items_ = attention_plan_.make(batch);
   for (uint32_t i = 0; i < config_.layers; ++i) {
     attention_block(weights_.layers[i], i, batch);
     feed_forward_block(weights_.layers[i], rows);
@@ -155,54 +145,50 @@ void Transformer::rotate_and_store(const Batch& batch, uint32_t layer_index) {
   for (SequenceRows& sequence : batch.sequences) sequence.kv_rows_written += sequence.tokens;
 }
 
-// Cuts the batch's attention into items of similar size, the longest first, so that threads that
-// take them one by one end together. Which thread computes an item does not change its bits.
-void Transformer::plan_attention(const Batch& batch) {
-  attention_items_.clear();
-  for (uint32_t s = 0; s < batch.sequences.size(); ++s) {
-    const SequenceRows& sequence = batch.sequences[s];
-    for (uint32_t first = 0; first < sequence.tokens; first += kernels::kAttentionItemTokens) {
-      const uint32_t tokens = std::min(kernels::kAttentionItemTokens, sequence.tokens - first);
-      for (uint32_t head = 0; head < config_.kv_heads; ++head) {
-        attention_items_.push_back({s, first, tokens, head});
-      }
-    }
-  }
-  CHECK(attention_items_.size() <= attention_items_max(config_, limits_));
-  std::sort(attention_items_.begin(), attention_items_.end(),
-            [&](const AttentionItem& a, const AttentionItem& b) {
-              const auto keys = [&](const AttentionItem& item) {
-                return batch.sequences[item.sequence].first_position + item.first_token +
-                       item.tokens;
-              };
-              if (keys(a) != keys(b)) return keys(a) > keys(b);
-              return std::tie(a.sequence, a.kv_head) < std::tie(b.sequence, b.kv_head);
-            });
+void Transformer::attend(const Batch& batch, uint32_t layer_index) {
+  pool_.for_chunks(attention_items_.size(), 1, [&](size_t, base::Range range) {
+    attend_item(batch, layer_index, attention_items_[range.begin]);
+  });
 }
 
-void Transformer::attend(const Batch& batch, uint32_t layer_index) {
+// First what the item's sequences have in common, span by span so that all of them find it in the
+// caches, then what each has for itself.
+void Transformer::attend_item(const Batch& batch, uint32_t layer_index, const AttentionItem& item) {
   const uint32_t group = config_.heads_per_kv_head();
   const auto attend_rows = kernels_.attend_in(attention_order_);
-  const auto run_item = [&](const AttentionItem& item) {
-    const SequenceRows& sequence = batch.sequences[item.sequence];
+  const auto args_of = [&](uint32_t index) {
+    const SequenceRows& sequence = batch.sequences[item.sequence + index];
     const kv::GroupView& view = sequence.view.groups[0];
     const kv::BlockLayout& layout = *view.layout;
     const size_t row = sequence.first_row + item.first_token;
     const size_t column = size_t{item.kv_head} * group * config_.head_dim;
-    attend_rows({.tile = layout.tile(),
-                 .blocks = view.blocks.data(),
-                 .key_offset = layout.key_offset(layer_index, item.kv_head),
-                 .value_offset = layout.value_offset(layer_index, item.kv_head),
-                 .first_position = sequence.first_position + item.first_token,
-                 .tokens = item.tokens,
-                 .heads = group,
-                 .token_stride = config_.query_width(),
-                 .queries = workspace_.queries.row(row).data() + column,
-                 .out = workspace_.attended.row(row).data() + column,
-                 .scale = config_.attention_scale});
+    const size_t sums = size_t{item.sequence + index} * group;
+    return kernels::AttentionArgs{
+        .tile = layout.tile(),
+        .blocks = view.blocks.data(),
+        .key_offset = layout.key_offset(layer_index, item.kv_head),
+        .value_offset = layout.value_offset(layer_index, item.kv_head),
+        .first_position = sequence.first_position + item.first_token,
+        .tokens = item.tokens,
+        .heads = group,
+        .token_stride = config_.query_width(),
+        .queries = workspace_.queries.row(row).data() + column,
+        .out = workspace_.attended.row(row).data() + column,
+        .scale = config_.attention_scale,
+        .sums = workspace_.attention_sums.row(item.kv_head).subspan(sums).data()};
   };
-  pool_.for_chunks(attention_items_.size(), 1,
-                   [&](size_t, base::Range range) { run_item(attention_items_[range.begin]); });
+  for (uint32_t keys = 0; keys < item.keys_common; keys += kernels::kAttentionSpanKeys) {
+    kernels::AttentionArgs args = args_of(0);
+    args.tokens = item.sequences;
+    args.keys_done = keys;
+    args.keys_common = keys + kernels::kAttentionSpanKeys;
+    attend_rows(args);
+  }
+  for (uint32_t i = 0; i < item.sequences; ++i) {
+    kernels::AttentionArgs args = args_of(i);
+    args.keys_done = item.keys_common;
+    attend_rows(args);
+  }
 }
 
 void Transformer::normalize(std::span<const float> input, std::span<const float> weight,

@@ -10,6 +10,7 @@
 
 #include "base/thread_pool.h"
 #include "kernels/kernels.h"
+#include "model/attention_plan.h"
 #include "model/config.h"
 #include "model/model.h"
 #include "model/rope.h"
@@ -39,13 +40,6 @@ class Transformer final : public Model {
   uint32_t layers() const override { return config_.layers; }
 
  private:
-  // One unit of attention work: some query tokens of a sequence over one KV head.
-  struct AttentionItem {
-    uint32_t sequence;
-    uint32_t first_token;  // within the sequence's rows
-    uint32_t tokens;
-    uint32_t kv_head;
-  };
   // One matrix product of a stage: output = input * layer.
   struct Product {
     const Linear* layer;
@@ -55,13 +49,13 @@ class Transformer final : public Model {
   Transformer(const TransformerParts& parts, const BatchLimits& limits, Workspace workspace);
 
   void embed(const Batch& batch);
-  void plan_attention(const Batch& batch);
   void attention_block(const LayerWeights& layer, uint32_t layer_index, const Batch& batch);
   void feed_forward_block(const LayerWeights& layer, size_t rows);
   void output_logits(const Batch& batch, base::Span2D<float> logits);
 
   void rotate_and_store(const Batch& batch, uint32_t layer_index);
   void attend(const Batch& batch, uint32_t layer_index);
+  void attend_item(const Batch& batch, uint32_t layer_index, const AttentionItem& item);
   template <typename Prepare>
   void linear(base::Span2D<float> input, std::span<const Product> products, const Prepare& prepare);
   void multiply(std::span<const Product> products, base::Span2D<const float> input,
@@ -82,7 +76,8 @@ class Transformer final : public Model {
 
   // Of the current batch; the same for every layer.
   std::vector<uint32_t> sequence_of_row_;
-  std::vector<AttentionItem> attention_items_;
+  AttentionPlan attention_plan_;
+  std::span<const AttentionItem> attention_items_;
 };
 
 }  // namespace kvasir::model

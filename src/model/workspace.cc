@@ -66,6 +66,9 @@ Workspace carve(const ModelConfig& c, const BatchLimits& limits, Carver& carver)
   w.quantized.scales = carver.take<float>("quantized scales", halves);
   w.quantized.code_sums = carver.take<int32_t>("quantized code sums", halves);
   w.quantized.sums = carver.take<float>("quantized sums", groups);
+  const uint64_t sums = uint64_t{limits.sequences_max} * c.heads_per_kv_head();
+  w.attention_sums = {carver.take<kernels::AttentionSums>("attention sums", c.kv_heads * sums),
+                      c.kv_heads, sums};
   return w;
 }
 

@@ -6,6 +6,7 @@
 #include "base/aligned_buffer.h"
 #include "base/result.h"
 #include "base/span2d.h"
+#include "kernels/kernels.h"
 #include "model/config.h"
 #include "model/model.h"
 #include "quant/activations.h"
@@ -33,6 +34,8 @@ struct Workspace {
   base::Span2D<float> rope_sin;    // [rows, rotated_dims / 2]
   base::Span2D<float> logits_in;   // [limits.logit_rows_max, embedding]
   quant::QuantizedRows quantized;  // [rows, widest input of a linear layer]
+  // [kv_heads, sequences_max * heads_per_kv_head]
+  base::Span2D<kernels::AttentionSums> attention_sums;
 
   base::AlignedBuffer memory;
 

@@ -175,6 +175,41 @@ TEST_P(EqualityLawsSmolLm2InOrder, hold_past_the_first_attention_span) {
   }
 }
 
+// Neighbours with the same blocks read them once, which must not show. 560 tokens in common, some
+// more for each, decoded together and one by one.
+TEST_P(EqualityLawsSmolLm2InOrder, hold_for_neighbours_that_share_a_span) {
+  const std::vector<TokenId> prefix = random_prompt(8, 560, 40000);
+  std::vector<api::GenerateRequest> requests;
+  for (uint32_t i = 0; i < 10; ++i) {
+    std::vector<TokenId> prompt = prefix;
+    if (i == 4) prompt = random_prompt(9, 600, 40000);  // shares nothing, amid the others
+    prompt.insert(prompt.end(), i, static_cast<TokenId>(100 + i));
+    requests.push_back(request_for(prompt, 6));
+  }
+  const auto outcome = [](const api::Completion& c) {
+    return Outcome{c.tokens, base::to_hex(*c.stats.logits_digest)};
+  };
+  for (const char* dtype : {"bf16", "int8", "f32"}) {
+    const auto llm = load({.model = default_model(),
+                           .kv_dtype = dtype,
+                           .kv_memory = "1GiB",
+                           .attention_order = GetParam(),
+                           .context = 1024},
+                          1);
+    std::vector<Outcome> alone;
+    for (const api::GenerateRequest& request : requests) {
+      const auto completions = llm->generate(std::span(&request, 1), {});
+      ASSERT_TRUE(completions.has_value());
+      alone.push_back(outcome(completions->at(0)));
+    }
+    const auto together = llm->generate(requests, {});
+    ASSERT_TRUE(together.has_value());
+    for (size_t i = 0; i < requests.size(); ++i) {
+      EXPECT_EQ(outcome(together->at(i)), alone[i]) << dtype << ' ' << i;
+    }
+  }
+}
+
 TEST(EqualityLawsSmolLm2, one_hundred_tokens_without_and_with_a_cache) {
   const std::pair<const char*, uint64_t> cases[] = {
       {"none", 5050}, {"contiguous", 100}, {"paged", 100}};
