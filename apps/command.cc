@@ -50,6 +50,9 @@ void add_engine_flags(CLI::App& command, api::EngineFlags& flags) {
   command.add_option("--weights", flags.weights, "native, or f32: everything in full precision")
       ->capture_default_str();
   command.add_option("--threads", flags.threads, "compute threads (default: all processors)");
+  command.add_flag("--pin-threads", flags.pin_threads,
+                   "keep each worker thread on a processor of its own; only where nothing else "
+                   "computes");
   command
       .add_option("--isa", flags.isa,
                   "auto, reference, avx2, avxvnni, avx512, avx512bf16, amx or neon")

@@ -1,9 +1,11 @@
 #include "api/llm.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 #include <sys/random.h>
 
 #include <algorithm>
+#include <future>
 #include <utility>
 
 #include "api/run.h"
@@ -69,6 +71,27 @@ kv::Digest cache_identity(const EngineOptions& options, const load::LoadedModel&
   return hash.finish();
 }
 
+struct TextTools {
+  std::optional<text::Tokenizer> tokenizer;
+  std::optional<text::ChatTemplate> chat_template;
+};
+base::Result<TextTools> create_text_tools(load::LoadedText text) {
+  TextTools tools;
+  if (text.chat_template.has_value()) {
+    ASSIGN_OR_RETURN(tools.chat_template,
+                     text::ChatTemplate::create(*text.chat_template, text.vocab));
+  }
+  ASSIGN_OR_RETURN(tools.tokenizer, text::Tokenizer::create(std::move(text.vocab)));
+  return tools;
+}
+
+// What reading a file with hundreds of thousands of strings leaves behind in the allocator.
+void give_back_freed_memory() {
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#endif
+}
+
 }  // namespace
 
 base::Result<std::unique_ptr<Llm>> Llm::load(const EngineOptions& options,
@@ -91,14 +114,17 @@ base::Result<std::unique_ptr<Llm>> Llm::load(const EngineOptions& options,
         share_of_free(llm->plan_, config, weights_bytes, *options.kv_share_of_free);
   }
   RETURN_IF_ERROR(check_memory(llm->plan_, config, weights_bytes));
+  ASSIGN_OR_RETURN(load::LoadedText text, load::load_text(file, config));
+  // Beside the weights; with no thread to be had, after them.
+  auto text_tools =
+      std::async(std::launch::async | std::launch::deferred, create_text_tools, std::move(text));
   ASSIGN_OR_RETURN(llm->loaded_, load::load_model(file, {.weights = options.weights,
                                                          .pool = &llm->pool_,
                                                          .progress = progress}));
-  if (llm->loaded_.chat_template.has_value()) {
-    ASSIGN_OR_RETURN(llm->chat_template_,
-                     text::ChatTemplate::create(*llm->loaded_.chat_template, llm->loaded_.vocab));
-  }
-  ASSIGN_OR_RETURN(llm->tokenizer_, text::Tokenizer::create(std::move(llm->loaded_.vocab)));
+  ASSIGN_OR_RETURN(TextTools tools, text_tools.get());
+  llm->tokenizer_ = std::move(tools.tokenizer);
+  llm->chat_template_ = std::move(tools.chat_template);
+  give_back_freed_memory();
   llm->plan_.cache.identity = cache_identity(options, llm->loaded_);
   const model::TransformerParts parts{.config = &llm->loaded_.config,
                                       .weights = &llm->loaded_.weights,

@@ -126,7 +126,8 @@ class Llm {
  private:
   class Run;  // one generate() call
 
-  explicit Llm(const EngineOptions& options) : options_(options), pool_(options.threads) {}
+  explicit Llm(const EngineOptions& options)
+      : options_(options), pool_(options.threads, options.placement) {}
 
   EngineOptions options_;
   base::SteadyClock clock_;

@@ -86,6 +86,7 @@ base::Status parse_compute_flags(const EngineFlags& flags, EngineOptions& option
   }
   options.threads =
       flags.threads == 0 ? processors_available() : static_cast<uint32_t>(flags.threads);
+  if (flags.pin_threads) options.placement = base::Placement::kOneProcessorEach;
   ASSIGN_OR_RETURN(options.kernels, choose_kernels(flags.isa));
   ASSIGN_OR_RETURN(options.attention_order, choose_attention_order(flags.attention_order));
   if (flags.prefill_chunk != "all") {

@@ -27,6 +27,7 @@ struct EngineFlags {
   std::string prefill_chunk = "512";     // tokens of a step, or "all"
   std::string weights = "native";        // native, f32
   int threads = 0;                       // 0: all processors this process may use
+  bool pin_threads = false;              // base::Placement::kOneProcessorEach
   std::string isa = "auto";              // auto, or one of kernels::isa_name()
   std::string attention_order = "auto";  // auto, pairs, tiles: see kernels::AttentionOrder
   uint32_t max_sequences = 16;           // that run at once
@@ -42,6 +43,7 @@ struct EngineOptions {
   std::optional<uint32_t> prefill_chunk;  // nullopt: a whole prompt at once
   load::WeightsMode weights = load::WeightsMode::kNative;
   uint32_t threads = 1;
+  base::Placement placement = base::Placement::kAnywhere;
   const kernels::KernelTable* kernels = nullptr;
   kernels::AttentionOrder attention_order = kernels::AttentionOrder::kPairs;
   uint32_t sequences_max = 16;

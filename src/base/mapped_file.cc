@@ -10,6 +10,8 @@
 #include <cstring>
 #include <utility>
 
+#include "base/checked_math.h"
+
 namespace kvasir::base {
 namespace {
 
@@ -55,6 +57,19 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_bytes_, other.size_bytes_);
   return *this;
+}
+
+void MappedFile::forget(std::span<const std::byte> part) const {
+  if (data_ == nullptr || part.data() < data_ || part.data() + part.size() > data_ + size_bytes_) {
+    return;
+  }
+  const auto page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const auto offset = static_cast<size_t>(part.data() - data_);
+  const size_t begin = align_up(offset, page_bytes);
+  const size_t end = (offset + part.size()) / page_bytes * page_bytes;
+  if (begin >= end) return;
+  // No loss if it fails: the system takes pages of files back by itself when memory is short.
+  static_cast<void>(madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED));
 }
 
 MappedFile::~MappedFile() {

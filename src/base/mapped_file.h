@@ -21,6 +21,10 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_bytes_}; }
 
+  // Gives the memory of whole pages of `part` back; reading them again reads the file again. Bytes
+  // that are not of this file are nobody's business here.
+  void forget(std::span<const std::byte> part) const;
+
  private:
   const std::byte* data_ = nullptr;
   size_t size_bytes_ = 0;

@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <string_view>
+#include <vector>
 
 namespace kvasir::base {
 namespace {
@@ -42,6 +44,29 @@ TEST_F(MappedFileTest, shows_the_bytes_of_the_file) {
   const MappedFile moved = *std::move(mapped);
   const auto bytes = moved.bytes();
   EXPECT_EQ(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()), "hello");
+}
+
+TEST_F(MappedFileTest, forgotten_bytes_can_be_read_again) {
+  const std::string content(40'000, 'x');
+  const auto mapped = MappedFile::open(write("file", content));
+  ASSERT_TRUE(mapped.has_value()) << mapped.error().message;
+  const auto bytes = mapped->bytes();
+  const auto text = [&] {
+    return std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  };
+  EXPECT_EQ(text(), content);
+  mapped->forget(bytes.subspan(5, 30'000));
+  mapped->forget(bytes.subspan(7, 3));  // no whole page
+  EXPECT_EQ(text(), content);
+}
+
+// Somebody else's memory would be lost.
+TEST_F(MappedFileTest, only_its_own_bytes_are_forgotten) {
+  const auto mapped = MappedFile::open(write("file", "hello"));
+  ASSERT_TRUE(mapped.has_value()) << mapped.error().message;
+  const std::vector<std::byte> others(100'000, std::byte{7});
+  mapped->forget(others);
+  EXPECT_EQ(std::ranges::count(others, std::byte{7}), 100'000);
 }
 
 TEST_F(MappedFileTest, an_empty_file_has_no_bytes) {

@@ -1,5 +1,8 @@
 #include "base/thread_pool.h"
 
+#include <pthread.h>
+#include <sched.h>
+
 #include <system_error>
 
 #include "base/check.h"
@@ -29,9 +32,29 @@ void wait_for_change(const std::atomic<uint32_t>& value, uint32_t old) {
   value.wait(old, std::memory_order_acquire);
 }
 
+// The processors that this process may use.
+std::vector<size_t> processors() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return {};
+  std::vector<size_t> found;
+  for (size_t i = 0; i < CPU_SETSIZE; ++i) {
+    if (CPU_ISSET(i, &set)) found.push_back(i);
+  }
+  return found;
+}
+
+// A wish: where the system says no, the thread stays where it is.
+void bind(std::thread& thread, size_t processor) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(processor, &set);
+  static_cast<void>(pthread_setaffinity_np(thread.native_handle(), sizeof(set), &set));
+}
+
 }  // namespace
 
-ThreadPool::ThreadPool(size_t threads) {
+ThreadPool::ThreadPool(size_t threads, Placement placement) {
   CHECK(threads >= 1);
   workers_.reserve(threads - 1);
   try {
@@ -41,6 +64,10 @@ ThreadPool::ThreadPool(size_t threads) {
   } catch (const std::system_error&) {
     // The system gives no more threads; threads() tells how many there are.
   }
+  if (placement == Placement::kAnywhere) return;
+  const std::vector<size_t> places = processors();
+  if (places.size() < this->threads()) return;
+  for (size_t i = 0; i < workers_.size(); ++i) bind(workers_[i], places[i + 1]);
 }
 
 ThreadPool::~ThreadPool() {

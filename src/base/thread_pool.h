@@ -25,11 +25,17 @@ constexpr Range share_of(size_t count, size_t index, size_t threads) {
   return {count * index / threads, count * (index + 1) / threads};
 }
 
+enum class Placement : uint8_t {
+  kAnywhere,         // wherever the system puts a thread
+  kOneProcessorEach  // worker i stays on the i-th processor that the process may use
+};
+
 class ThreadPool {
  public:
-  // Starts `threads` threads, the caller counted as one, or as many as the system gives.
+  // Starts `threads` threads, the caller counted as one, or as many as the system gives. The caller
+  // is never bound to a processor, and a worker only if there is one for each thread.
   // Requires: threads >= 1.
-  explicit ThreadPool(size_t threads);
+  explicit ThreadPool(size_t threads, Placement placement = Placement::kAnywhere);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <sched.h>
+
 #include <chrono>
 #include <thread>
 
@@ -26,6 +28,21 @@ TEST(ThreadPool, index_zero_is_the_caller) {
   pool.run([&](size_t index) { ids[index] = std::this_thread::get_id(); });
   EXPECT_EQ(ids[0], std::this_thread::get_id());
   EXPECT_NE(ids[1], ids[0]);
+}
+
+TEST(ThreadPool, workers_stay_on_a_processor_each_where_asked_to) {
+  const auto processors_of_worker = [](Placement placement) {
+    ThreadPool pool(2, placement);
+    int count = 0;
+    pool.run([&](size_t index) {
+      cpu_set_t set;
+      CPU_ZERO(&set);
+      if (index == 1 && sched_getaffinity(0, sizeof(set), &set) == 0) count = CPU_COUNT(&set);
+    });
+    return count;
+  };
+  const int all = processors_of_worker(Placement::kAnywhere);
+  EXPECT_EQ(processors_of_worker(Placement::kOneProcessorEach), all >= 2 ? 1 : all);
 }
 
 // Plain ints: run() must make every thread's writes visible to the caller and to the next run.

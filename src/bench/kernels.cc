@@ -130,7 +130,7 @@ std::vector<float> random_floats(size_t count) {
 
 base::Status bench_kernels(const BenchOptions& options, const BenchHooks& hooks) {
   const base::ScopedFpEnv fp_env;
-  base::ThreadPool pool(options.engine.threads);
+  base::ThreadPool pool(options.engine.threads, options.engine.placement);
   const kernels::KernelTable& kernels = *options.engine.kernels;
   show_progress(hooks, "kernels: filling memory");
   ASSIGN_OR_RETURN(MachineLimits limits, MachineLimits::create(pool, kernels.isa));

@@ -40,6 +40,9 @@ class GgufFile {
   static base::Result<GgufFile> parse(std::span<const std::byte> bytes, const std::string& name);
 
   const std::string& name() const;
+
+  // Gives the memory of a tensor's bytes back, where they come from a file: they can still be read.
+  void forget(std::span<const std::byte> tensor) const { mapped_.forget(tensor); }
   uint32_t version() const;
   const std::vector<TensorInfo>& tensors() const;
   const TensorInfo* find_tensor(std::string_view name) const;  // nullptr: absent

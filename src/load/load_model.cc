@@ -16,8 +16,8 @@ namespace {
 
 class Packer {
  public:
-  Packer(const base::AlignedBuffer& arena, const LoadOptions& options)
-      : arena_(arena), options_(options) {}
+  Packer(const gguf::GgufFile& file, const base::AlignedBuffer& arena, const LoadOptions& options)
+      : file_(file), arena_(arena), options_(options) {}
 
   quant::PackedMatrix pack(const MatrixPlan& plan) {
     const auto destination = arena_.as<std::byte>(plan.offset_bytes, plan.packed_bytes());
@@ -33,6 +33,7 @@ class Packer {
     } else {
       pack_range(0, {.begin = 0, .end = matrix.panels()});
     }
+    file_.forget(plan.source.bytes);
     report(plan.offset_bytes + plan.packed_bytes());
     return matrix;
   }
@@ -71,16 +72,17 @@ class Packer {
     options_.progress(static_cast<double>(packed_bytes) / static_cast<double>(arena_.size_bytes()));
   }
 
+  const gguf::GgufFile& file_;
   const base::AlignedBuffer& arena_;
   const LoadOptions& options_;
 };
 
-base::Result<model::ModelWeights> pack_weights(const WeightsPlan& plan,
+base::Result<model::ModelWeights> pack_weights(const gguf::GgufFile& file, const WeightsPlan& plan,
                                                const LoadOptions& options) {
   model::ModelWeights weights;
   ASSIGN_OR_RETURN(weights.arena, base::AlignedBuffer::create(plan.arena_bytes));
   const base::ScopedFpEnv fp_env;
-  Packer packer(weights.arena, options);
+  Packer packer(file, weights.arena, options);
   weights.token_embedding = packer.pack(plan.token_embedding);
   weights.layers.reserve(plan.layers.size());
   for (const LayerPlan& layer : plan.layers) weights.layers.push_back(packer.pack(layer));
@@ -102,14 +104,19 @@ base::Status check_vocab_size(const gguf::GgufFile& file, const model::ModelConf
 
 }  // namespace
 
+base::Result<LoadedText> load_text(const gguf::GgufFile& file, const model::ModelConfig& config) {
+  LoadedText loaded;
+  ASSIGN_OR_RETURN(loaded.vocab, read_vocab(file));
+  RETURN_IF_ERROR(check_vocab_size(file, config, loaded.vocab));
+  ASSIGN_OR_RETURN(loaded.chat_template, file.get_string("tokenizer.chat_template"));
+  return loaded;
+}
+
 base::Result<LoadedModel> load_model(const gguf::GgufFile& file, const LoadOptions& options) {
   LoadedModel loaded;
   ASSIGN_OR_RETURN(loaded.config, read_config(file));
-  ASSIGN_OR_RETURN(loaded.vocab, read_vocab(file));
-  RETURN_IF_ERROR(check_vocab_size(file, loaded.config, loaded.vocab));
-  ASSIGN_OR_RETURN(loaded.chat_template, file.get_string("tokenizer.chat_template"));
   ASSIGN_OR_RETURN(const WeightsPlan plan, plan_weights(file, loaded.config, options.weights));
-  ASSIGN_OR_RETURN(loaded.weights, pack_weights(plan, options));
+  ASSIGN_OR_RETURN(loaded.weights, pack_weights(file, plan, options));
   CHECK(loaded.weights.arena.size_bytes() == plan.arena_bytes);
   loaded.parameters = plan.parameters;
   loaded.fingerprint = fingerprint_of(

@@ -22,10 +22,13 @@ namespace kvasir::load {
 struct LoadedModel {
   model::ModelConfig config;
   model::ModelWeights weights;
+  base::Sha256Bytes fingerprint{};  // of weights and configuration: see fingerprint.h
+  uint64_t parameters = 0;          // elements of all weights; a tied output counts once
+};
+
+struct LoadedText {
   text::Vocab vocab;
   std::optional<std::string> chat_template;  // Jinja source
-  base::Sha256Bytes fingerprint{};           // of weights and configuration: see fingerprint.h
-  uint64_t parameters = 0;                   // elements of all weights; a tied output counts once
 };
 
 struct LoadOptions {
@@ -34,8 +37,11 @@ struct LoadOptions {
   std::function<void(double fraction)> progress;  // may be empty; called on the calling thread
 };
 
-// The result does not refer to `file`. Error: see read_config, read_vocab and plan_weights; a
-// vocabulary of another size than the token embedding; no memory.
+// The result does not refer to `file`. Error: see read_vocab; a vocabulary of another size than the
+// token embedding.
+base::Result<LoadedText> load_text(const gguf::GgufFile& file, const model::ModelConfig& config);
+
+// The result does not refer to `file`. Error: see read_config and plan_weights; no memory.
 base::Result<LoadedModel> load_model(const gguf::GgufFile& file, const LoadOptions& options);
 
 // The size of the arena that load_model will take. Error: as plan_weights.

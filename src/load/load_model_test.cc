@@ -92,8 +92,10 @@ TEST(LoadModel, every_type_arrives_in_its_native_format) {
     EXPECT_EQ(model.weights.token_embedding.format, quant::native_format(type));
     expect_matrix(model.weights.token_embedding, *owned.file, "token_embd.weight");
     expect_layers(model, *owned.file);
-    EXPECT_EQ(model.vocab.tokens.size(), testing::kVocab);
-    EXPECT_EQ(model.chat_template, "{{ messages }}");
+    const auto text = load_text(*owned.file, model.config);
+    ASSERT_TRUE(text.has_value()) << text.error().message;
+    EXPECT_EQ(text->vocab.tokens.size(), testing::kVocab);
+    EXPECT_EQ(text->chat_template, "{{ messages }}");
   }
 }
 
@@ -255,8 +257,13 @@ TEST(LoadModel, tensors_of_other_mathematics_are_refused_and_unknown_ones_ignore
 TEST(LoadModel, vocabulary_and_embedding_must_have_the_same_size) {
   GgufWriter writer = tiny_llama(TensorType::kQ8_0);
   testing::add_vocab(writer, testing::kVocab + 1);
-  expect_refused(writer, "key 'tokenizer.ggml.tokens'",
-                 "41 tokens, but tensor 'token_embd.weight' 40 rows");
+  const OwnedFile owned(writer.finish());
+  ASSERT_TRUE(owned.file.has_value()) << owned.file.error().message;
+  const auto text = load_text(*owned.file, load_valid(*owned.file, {}).config);
+  ASSERT_FALSE(text.has_value());
+  EXPECT_THAT(text.error().message,
+              AllOf(StartsWith("test.gguf: key 'tokenizer.ggml.tokens'"),
+                    HasSubstr("41 tokens, but tensor 'token_embd.weight' 40 rows")));
 }
 
 struct TinyFile {
@@ -288,7 +295,9 @@ TEST(LoadModel, golden_models_load_with_their_configuration) {
     EXPECT_EQ(model.config.vocab_size, 288U);
     EXPECT_EQ(model.config.rope.frequency_factors.size(), tiny.frequency_factors ? 8U : 0U);
     EXPECT_EQ(model.weights.output.weight.data == model.weights.token_embedding.data, tiny.tied);
-    EXPECT_EQ(model.vocab.merges.size(), 29U);
+    const auto text = load_text(*file, model.config);
+    ASSERT_TRUE(text.has_value()) << text.error().message;
+    EXPECT_EQ(text->vocab.merges.size(), 29U);
     expect_matrix(model.weights.token_embedding, *file, "token_embd.weight");
     expect_layers(model, *file);
   }
