@@ -1,127 +1,31 @@
 #include <algorithm>
-#include <cstring>
+#include <bit>
+#include <cmath>
 #include <limits>
 
-#include "kernels/testing.h"
-#include "quant/half.h"
-#include "quant/kv_tile.h"
+#include "kernels/attention_testing.h"
 
 namespace kvasir::kernels {
 namespace {
 
 using quant::KvDtype;
+using testing::Cache;
 using testing::fast_isas;
+using testing::full_cache;
+using testing::kKvDtypes;
 using testing::kUnit;
 using testing::Random;
 using testing::same_bits;
+using testing::Sequence;
+using testing::Shape;
 
-using Attend = void (*)(const AttentionArgs& args);
-
-// In each order: the reference of the same one is the definition.
-class Attention : public ::testing::TestWithParam<AttentionOrder> {
- protected:
-  static Attend kernel(Isa isa) { return find_kernels(isa)->attend_in(GetParam()); }
-
-  base::ScopedFpEnv fp_env_;
-};
-INSTANTIATE_TEST_SUITE_P(InOrder, Attention,
-                         ::testing::Values(AttentionOrder::kPairs, AttentionOrder::kTiles),
-                         [](const auto& tested) {
-                           return std::string(attention_order_name(tested.param));
-                         });
-
-struct Shape {
-  KvDtype dtype = KvDtype::kBF16;
-  uint32_t head_dim = 64;
-  uint32_t heads = 3;
-  uint32_t positions = 40;  // in the cache when everything is stored
-};
-
-// Queries, keys and values of a sequence, before they are stored anywhere.
-struct Sequence {
-  Sequence(Random& random, const Shape& of_shape)
-      : shape(of_shape),
-        queries(random.vector(size_t{shape.positions} * shape.heads * shape.head_dim, -3.0F, 3.0F)),
-        keys(random.vector(size_t{shape.positions} * shape.head_dim, -1.0F, 1.0F)),
-        values(random.vector(size_t{shape.positions} * shape.head_dim, -1.0F, 1.0F)) {}
-
-  size_t token_size() const { return size_t{shape.heads} * shape.head_dim; }
-  std::span<const float> key(size_t position) const {
-    return std::span(keys).subspan(position * shape.head_dim, shape.head_dim);
-  }
-  std::span<const float> value(size_t position) const {
-    return std::span(values).subspan(position * shape.head_dim, shape.head_dim);
-  }
-
-  Shape shape;
-  std::vector<float> queries;
-  std::vector<float> keys;
-  std::vector<float> values;
-};
-
-// A cache in shuffled blocks, with room for another tile before ours in every block.
-class Cache {
- public:
-  Cache(const Sequence& sequence, uint32_t block_tokens)
-      : tile_{.dtype = sequence.shape.dtype,
-              .head_dim = sequence.shape.head_dim,
-              .block_tokens = block_tokens} {
-    const size_t count = (sequence.shape.positions + block_tokens - 1) / block_tokens;
-    const size_t block_bytes = 3 * tile_.tile_bytes();
-    memory_ = base::AlignedBuffer::create(count * block_bytes).value();
-    for (size_t i = 0; i < count; ++i) {
-      blocks_.push_back(memory_.data() + (count - 1 - i) * block_bytes);
-    }
-  }
-
-  void fill(const std::byte byte) { std::fill_n(memory_.data(), memory_.size_bytes(), byte); }
-  void store(const Sequence& sequence, size_t first, size_t last) {
-    for (size_t p = first; p < last; ++p) {
-      std::byte* block = blocks_[p / tile_.block_tokens];
-      const auto slot = static_cast<uint32_t>(p % tile_.block_tokens);
-      quant::store_key(tile_, sequence.key(p), slot, block + tile_.tile_bytes());
-      quant::store_value(tile_, sequence.value(p), slot, block + 2 * tile_.tile_bytes());
-    }
-  }
-
-  // Positions [first, last) of the sequence.
-  AttentionArgs args(const Sequence& sequence, size_t first, size_t last, float* out) const {
-    return {.tile = tile_,
-            .blocks = blocks_.data(),
-            .key_offset = tile_.tile_bytes(),
-            .value_offset = 2 * tile_.tile_bytes(),
-            .first_position = static_cast<uint32_t>(first),
-            .tokens = static_cast<uint32_t>(last - first),
-            .heads = sequence.shape.heads,
-            .token_stride = sequence.token_size(),
-            .queries = sequence.queries.data() + first * sequence.token_size(),
-            .out = out,
-            .scale = 0.4F};
-  }
-  std::vector<float> attend(Attend kernel, const Sequence& sequence, size_t first,
-                            size_t last) const {
-    std::vector<float> out((last - first) * sequence.token_size());
-    kernel(args(sequence, first, last, out.data()));
-    return out;
-  }
-
- private:
-  quant::KvTileShape tile_;
-  base::AlignedBuffer memory_;
-  std::vector<std::byte*> blocks_;
-};
-
-Cache full_cache(const Sequence& sequence, uint32_t block_tokens) {
-  Cache cache(sequence, block_tokens);
-  cache.store(sequence, 0, sequence.shape.positions);
-  return cache;
-}
-
-constexpr std::array kDtypes{KvDtype::kF32, KvDtype::kBF16, KvDtype::kInt8};
+class Attention : public testing::AttentionTest {};
+INSTANTIATE_TEST_SUITE_P(InOrder, Attention, ::testing::ValuesIn(testing::kAttentionOrders),
+                         testing::order_of);
 
 TEST_P(Attention, every_shape_has_the_reference_bits) {
   Random random(31);
-  for (const KvDtype dtype : kDtypes) {
+  for (const KvDtype dtype : kKvDtypes) {
     for (const auto& [head_dim, heads, positions] : {std::array<uint32_t, 3>{16, 1, 1},
                                                      {16, 5, 33},
                                                      {64, 3, 40},
@@ -151,7 +55,7 @@ TEST_P(Attention, every_shape_has_the_reference_bits) {
 
 TEST_P(Attention, long_sequences_merge_spans_like_the_reference) {
   Random random(32);
-  for (const KvDtype dtype : kDtypes) {
+  for (const KvDtype dtype : kKvDtypes) {
     const Sequence sequence(random, {dtype, 32, 3, 1100});
     const Cache cache = full_cache(sequence, 32);
     for (const auto& [first, last] :
@@ -195,7 +99,7 @@ TEST_P(Attention, parts_of_it_give_the_bits_of_the_whole) {
 
 TEST_P(Attention, a_chunk_gives_the_bits_of_token_by_token) {
   Random random(33);
-  for (const KvDtype dtype : kDtypes) {
+  for (const KvDtype dtype : kKvDtypes) {
     const Sequence sequence(random, {dtype, 64, 3, 600});
     for (const Isa isa : fast_isas()) {
       Cache cache(sequence, 16);
@@ -216,7 +120,7 @@ TEST_P(Attention, a_chunk_gives_the_bits_of_token_by_token) {
 
 TEST_P(Attention, blocks_of_16_and_32_give_the_same_bits) {
   Random random(34);
-  for (const KvDtype dtype : kDtypes) {
+  for (const KvDtype dtype : kKvDtypes) {
     const Sequence sequence(random, {dtype, 48, 4, 601});
     const Cache small = full_cache(sequence, 16);
     const Cache large = full_cache(sequence, 32);
@@ -231,7 +135,7 @@ TEST_P(Attention, blocks_of_16_and_32_give_the_same_bits) {
 // Values so small that sums vanish to -0 are the ones that junk times weight zero could change.
 TEST_P(Attention, what_lies_in_later_slots_changes_nothing) {
   Random random(35);
-  for (const KvDtype dtype : kDtypes) {
+  for (const KvDtype dtype : kKvDtypes) {
     Sequence sequence(random, {dtype, 64, 3, 47});
     for (size_t i = 0; i < sequence.values.size(); i += 3) sequence.values[i] *= -2e-38F;
     for (const Isa isa : supported_isas()) {
@@ -294,18 +198,21 @@ constexpr auto kStoredValue = stored<quant::store_value, quant::load_value>;
 // Softmax attention in double precision over what the tiles hold.
 std::vector<double> exact_attention(const Sequence& sequence, size_t position, size_t head) {
   const Shape& shape = sequence.shape;
+  const size_t first = testing::first_in_window(shape, position);
   const float* query =
       sequence.queries.data() + position * sequence.token_size() + head * shape.head_dim;
   const std::vector<double> q = kStoredKey(shape, {query, shape.head_dim});
   std::vector<double> scores(position + 1, 0.0);
-  for (size_t j = 0; j <= position; ++j) {
+  for (size_t j = first; j <= position; ++j) {
     const std::vector<double> key = kStoredKey(shape, sequence.key(j));
-    for (size_t d = 0; d < shape.head_dim; ++d) scores[j] += q[d] * key[d] * 0.4F;
+    for (size_t d = 0; d < shape.head_dim; ++d) scores[j] += q[d] * key[d] * testing::kScale;
+    if (shape.soft_cap > 0.0F) scores[j] = shape.soft_cap * std::tanh(scores[j] / shape.soft_cap);
   }
-  const double max = *std::max_element(scores.begin(), scores.end());
+  const double max =
+      *std::max_element(scores.begin() + static_cast<ptrdiff_t>(first), scores.end());
   double sum = 0.0;
   std::vector<double> out(shape.head_dim, 0.0);
-  for (size_t j = 0; j <= position; ++j) {
+  for (size_t j = first; j <= position; ++j) {
     const double p = std::exp(scores[j] - max);
     sum += p;
     const std::vector<double> value = kStoredValue(shape, sequence.value(j));
@@ -318,26 +225,42 @@ std::vector<double> exact_attention(const Sequence& sequence, size_t position, s
 // Values are below 1, so are outputs; an error e of a score is a relative error e of its weight,
 // and relative errors of weights bounded by w move the output by at most 2 w.
 //   score: head_dim fmas and a product on terms of at most 3 * 0.4: 1.2 head_dim^2 u. kInt8 has
-//   fewer roundings, and those of the codes are in the exact result, too
+//   fewer roundings, and those of the codes are in the exact result, too. A soft cap adds 8 u of
+//   itself for tanh and 1 u for the product
 //   weight: exp 4 u, its argument (below 2 * 1.2 head_dim) u, rescaling 2 u per step, bf16 2^-9
 //   sums: one rounding per key
+double tolerance(const Shape& shape, size_t position) {
+  const double steps = static_cast<double>(position) / 32 + 1;
+  const double score_error = 1.2 * shape.head_dim * shape.head_dim + 9 * double{shape.soft_cap};
+  const double weight_error = (score_error + 4 + 2.4 * shape.head_dim + 2 * steps) * kUnit +
+                              (shape.dtype == KvDtype::kBF16 ? 0x1p-9 : 0.0);
+  return 2 * weight_error + static_cast<double>(position + 4) * kUnit;
+}
+
 TEST_P(Attention, reference_is_near_softmax_attention) {
   Random random(37);
-  for (const KvDtype dtype : kDtypes) {
-    const Sequence sequence(random, {dtype, 32, 2, 700});
+  for (const KvDtype dtype : kKvDtypes) {
+    Sequence sequence(random, {dtype, 32, 2, 700});
     const Cache cache = full_cache(sequence, 32);
-    for (const size_t position : {0u, 1u, 31u, 32u, 511u, 512u, 699u}) {
-      const std::vector<float> out =
-          cache.attend(kernel(Isa::kReference), sequence, position, position + 1);
-      const double steps = static_cast<double>(position) / 32 + 1;
-      const double weight_error = (1.2 * 32 * 32 + 4 + 2.4 * 32 + 2 * steps) * kUnit +
-                                  (dtype == KvDtype::kBF16 ? 0x1p-9 : 0.0);
-      const double tolerance = 2 * weight_error + static_cast<double>(position + 4) * kUnit;
-      for (size_t head = 0; head < 2; ++head) {
-        const std::vector<double> exact = exact_attention(sequence, position, head);
-        for (size_t d = 0; d < 32; ++d) {
-          ASSERT_NEAR(out[head * 32 + d], exact[d], tolerance)
-              << quant::kv_dtype_name(dtype) << ' ' << position;
+    for (const auto& [window, soft_cap] : {std::pair{0u, 0.0F},
+                                           {0u, 50.0F},
+                                           {0u, 0.5F},
+                                           {1u, 0.0F},
+                                           {40u, 3.0F},
+                                           {300u, 0.0F},
+                                           {512u, 3.0F}}) {
+      sequence.shape.window = window;
+      sequence.shape.soft_cap = soft_cap;
+      for (const size_t position : {0u, 1u, 31u, 32u, 511u, 512u, 699u}) {
+        const std::vector<float> out =
+            cache.attend(kernel(Isa::kReference), sequence, position, position + 1);
+        for (size_t head = 0; head < 2; ++head) {
+          const std::vector<double> exact = exact_attention(sequence, position, head);
+          for (size_t d = 0; d < 32; ++d) {
+            ASSERT_NEAR(out[head * 32 + d], exact[d], tolerance(sequence.shape, position))
+                << quant::kv_dtype_name(dtype) << ' ' << position << " window " << window << " cap "
+                << soft_cap;
+          }
         }
       }
     }
@@ -346,7 +269,7 @@ TEST_P(Attention, reference_is_near_softmax_attention) {
 
 TEST_P(Attention, a_nan_in_a_query_is_seen_in_its_row_only) {
   Random random(38);
-  for (const KvDtype dtype : kDtypes) {
+  for (const KvDtype dtype : kKvDtypes) {
     Sequence sequence(random, {dtype, 64, 3, 40});
     // The second one would be infinity without its lower half.
     sequence.queries[10 * sequence.token_size() + 64] = std::numeric_limits<float>::quiet_NaN();
@@ -393,7 +316,7 @@ TEST_P(Attention, an_infinite_value_is_seen_by_its_own_and_later_tokens_only) {
 // Codes of every value, and scales from which products overflow and vanish.
 TEST_P(Attention, rows_of_any_magnitude_have_the_reference_bits) {
   Random random(39);
-  for (const KvDtype dtype : kDtypes) {
+  for (const KvDtype dtype : kKvDtypes) {
     Sequence sequence(random, {dtype, 32, 3, 45});
     for (std::vector<float>* rows : {&sequence.queries, &sequence.keys, &sequence.values}) {
       for (size_t first = 0; first < rows->size(); first += 32) {

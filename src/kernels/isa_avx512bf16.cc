@@ -24,7 +24,7 @@ namespace {
 
 void attend(const AttentionArgs& args) {
   if (args.tile.dtype != quant::KvDtype::kBF16) return avx512_kernels().attend(args);
-  check_shape(args);
+  check_args(args);
   attend_tokens<TilesBF16>(args);
 }
 

@@ -57,17 +57,20 @@ constexpr size_t panels_at_once(size_t panels, size_t threads) {
 // Attention of some neighbouring queries of one sequence over one KV head.
 //
 // For each query row (token t at absolute position p = first_position + t, query head g):
-//   visible keys are 0..p. For each span of 512 positions, ascending, (m, l, o) = (-inf, 0, 0);
+//   visible keys are b..p, b = max(0, p - window + 1), or 0 without a window; others are masked.
+//   For each span of 512 positions that has a visible key, ascending, (m, l, o) = (-inf, 0, 0);
 //   for each step of 32 keys inside the span that has a visible key:
 //     s[j] = dot(q, k[j]) * scale                     masked keys: excluded from max, p = 0
-//                                                     kInt8: another s, see below
+//                                                     kInt8: another s; soft cap: see below
 //     m'   = max(m, s[0..31]);  a = exp(m - m')
 //     p[j] = exp(s[j] - m')                           kBF16: rounded to bf16
 //     l    = fma(l, a, sum of p[0..31])               lanes: p[j] + p[j+16], then fold 8, 4, 2, 1
 //     o[d] = o[d] * a, then fma(p[j], v[j][d], o[d])  for the visible keys in order
 //   spans are merged in ascending order: M = max(m1, m2), e1 = exp(m1 - M), e2 = exp(m2 - M),
-//     l = fma(l2, e2, l1 * e1), o = fma(o2, e2, o1 * e1); the first span is taken as it is;
+//     l = fma(l2, e2, l1 * e1), o = fma(o2, e2, o1 * e1); the first one that has a visible key is
+//     taken as it is;
 //   out = o * (1 / l).
+// A step or a span in which a row sees nothing is none of this row's, whatever those beside it see.
 // kBF16: q is rounded to bf16 first. Order inside dot: kF32 ascending; kBF16 pairs ascending, in
 // each pair the odd element before the even one. Order of keys in o: the same rule over keys.
 // The accumulator of a dot starts at 0 and takes one fma per element.
@@ -76,8 +79,13 @@ constexpr size_t panels_at_once(size_t panels, size_t threads) {
 //     isum = sum of q_code[d] * k_code[d]             exactly, in int32
 //     s[j] = (float)isum * ((q_scale * scale) * k_scale[j])
 //     o[d] = fma(p[j] * v_scale[j], (float)v_code[j][d], o[d])  keys ascending; l sums the p[j]
-// Masked keys are left out of o, not added with weight zero, so the bytes of later slots (another
+// Masked keys are left out of o, not added with weight zero, so the bytes of other slots (another
 // row's keys and scales, or whatever lies there) can not change a bit, not even the sign of a zero.
+// Blocks in which no row sees a key are not read; their entries may be nullptr.
+// soft_cap: s[j] becomes soft_cap * tanh(s[j] / soft_cap), before masks and whatever the dtype:
+//     y = s[j] / soft_cap;  t = 1 - 2 / (exp(y + y) + 1);  s[j] = soft_cap * t
+// exp saturates above 88.3 and is 0 below -87.3: there t is 1 and -1. So |t| <= 1, also for an
+// infinite y; NaN stays NaN. The error of t is below 8 * 2^-24, of 1 and not of t.
 // attend_tiles, kBF16: sums in the order of matrix tiles, with two chains of fmas from 0, one over
 // even and one over odd places:
 //   dot  = dot + (even + odd)              for chunks of 32 dimensions; the last may have 16
@@ -85,9 +93,12 @@ constexpr size_t panels_at_once(size_t panels, size_t threads) {
 // Adding zero makes -0 a +0, so that the sign of a zero which others would have added can not show.
 // The sum is that of TDPBF16PS in Intel's Software Developer's Manual.
 // Online softmax: Milakov & Gimelshein, arXiv:1805.02867; tiling: Dao et al., arXiv:2205.14135.
+// Windows: Beltagy et al., "Longformer", arXiv:2004.05150; in all layers of Mistral 7B (4096,
+// arXiv:2310.06825), in some of Gemma 2 (4096, arXiv:2408.00118) and Gemma 3 (1024, or 512 in the
+// smallest, arXiv:2503.19786). Soft cap: Gemma 2 (50).
 //
-// Spans do not depend on each other, so attention may be parted at a border between two of them,
-// and the bits are those of one call:
+// Spans do not depend on each other, so attention without a window may be parted at a border
+// between two of them, and the bits are those of one call:
 //   keys_common  queries of sequences that begin with the same blocks, all of whose keys
 //                [keys_done, keys_common) every query sees: leaves `out` undivided, m and l in
 //                `sums`
@@ -110,6 +121,8 @@ struct AttentionArgs {
   const float* queries = nullptr;            // [tokens][heads][head_dim], after rope
   float* out = nullptr;                      // same shape
   float scale = 1.0F;
+  uint32_t window = 0;            // keys that a query sees, its own included; 0: all up to its own
+  float soft_cap = 0.0F;          // bound of the scores' magnitude, finite; 0: none
   uint32_t keys_done = 0;         // a multiple of kAttentionSpanKeys
   uint32_t keys_common = 0;       // 0, or a multiple of it and greater than keys_done
   AttentionSums* sums = nullptr;  // [tokens][heads], where one of the two is not 0
