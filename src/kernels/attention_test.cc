@@ -73,7 +73,7 @@ TEST_P(Attention, long_sequences_merge_spans_like_the_reference) {
 // As sequences do that begin with the same blocks: 1,024 keys in common, in one call or in two.
 TEST_P(Attention, parts_of_it_give_the_bits_of_the_whole) {
   Random random(39);
-  for (const KvDtype dtype : kDtypes) {
+  for (const KvDtype dtype : kKvDtypes) {
     const Sequence sequence(random, {dtype, 48, 3, 1100});
     const Cache cache = full_cache(sequence, 32);
     for (const auto& [first, last] : {std::pair<size_t, size_t>{1024, 1041}, {1099, 1100}}) {

@@ -30,8 +30,8 @@ KernelTable table_on(KernelTable table) {
 }  // namespace
 
 const KernelTable* amx_kernels() {
-  static const KernelTable kTable = table_on(avx512_kernels());
-  return is_exact_tile(one_tile) ? &kTable : nullptr;
+  static const KernelTable table = table_on(avx512_kernels());
+  return is_exact_tile(one_tile) ? &table : nullptr;
 }
 
 }  // namespace kvasir::kernels

@@ -37,8 +37,8 @@ KernelTable table_on(KernelTable table) {
 }  // namespace
 
 const KernelTable* avx512bf16_kernels() {
-  static const KernelTable kTable = table_on(avx512_kernels());
-  return is_exact_dot(dot_16_pairs) ? &kTable : nullptr;
+  static const KernelTable table = table_on(avx512_kernels());
+  return is_exact_dot(dot_16_pairs) ? &table : nullptr;
 }
 
 }  // namespace kvasir::kernels

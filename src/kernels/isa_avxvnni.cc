@@ -26,8 +26,8 @@ KernelTable table_on(KernelTable table) {
 }  // namespace
 
 const KernelTable& avxvnni_kernels() {
-  static const KernelTable kTable = table_on(avx2_kernels());
-  return kTable;
+  static const KernelTable table = table_on(avx2_kernels());
+  return table;
 }
 
 }  // namespace kvasir::kernels
