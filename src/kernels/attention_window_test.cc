@@ -41,8 +41,8 @@ class AttentionWindow : public testing::AttentionTest {
 INSTANTIATE_TEST_SUITE_P(InOrder, AttentionWindow, ::testing::ValuesIn(testing::kAttentionOrders),
                          testing::order_of);
 
-constexpr std::array kShortWindows{1u, 2u, 5u, 16u, 31u, 32u, 33u, 48u, 100u};
-constexpr std::array kSoftCaps{0.0F, 1.5F, 50.0F};
+constexpr std::array kShortWindows{1u, 5u, 16u, 31u, 32u, 33u, 100u};
+constexpr std::array kSoftCaps{0.0F, 1.5F};
 
 TEST_P(AttentionWindow, every_window_and_soft_cap_has_the_reference_bits) {
   Random random(51);
@@ -70,7 +70,7 @@ TEST_P(AttentionWindow, spans_are_merged_like_in_the_reference) {
   Random random(52);
   for (const KvDtype dtype : kKvDtypes) {
     Sequence sequence(random, {dtype, 16, 3, 1600});
-    for (const uint32_t window : {1u, 31u, 33u, 100u, 511u, 512u, 513u, 600u, 1100u, 2000u}) {
+    for (const uint32_t window : {31u, 100u, 511u, 512u, 513u, 1100u}) {
       sequence.shape.window = window;
       for (const auto& [first, last] :
            {std::pair<size_t, size_t>{508, 548}, {1020, 1030}, {1100, 1140}, {1599, 1600}}) {
@@ -146,10 +146,10 @@ TEST_P(AttentionWindow, a_chunk_gives_the_bits_of_token_by_token) {
 TEST_P(AttentionWindow, what_lies_before_it_is_not_read) {
   Random random(56);
   for (const KvDtype dtype : kKvDtypes) {
-    for (const uint32_t window : {1u, 15u, 32u, 50u}) {
+    for (const uint32_t window : {1u, 15u, 50u}) {
       Sequence sequence(random, {dtype, 64, 3, 130, window});
       for (size_t i = 0; i < sequence.values.size(); i += 3) sequence.values[i] *= -2e-38F;
-      for (const size_t first : {47u, 63u, 64u, 90u, 111u, 127u}) {
+      for (const size_t first : {47u, 64u, 111u}) {
         for (const size_t last : {first + 1, size_t{129}}) {
           const std::vector<float> expected =
               full_cache(sequence, 32).attend(kernel(Isa::kReference), sequence, first, last);
