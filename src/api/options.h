@@ -24,7 +24,7 @@ struct EngineFlags {
   std::string kv_dtype = "bf16";         // bf16, f32, int8
   std::string kv_memory;                 // bytes, or with a suffix: 256MiB, 2GB
   uint32_t block_tokens = 32;            // 16, 32
-  std::string prefill_chunk = "512";     // tokens of a step, or "all"
+  std::string prefill_chunk = "128";     // tokens of a step, or "all"
   std::string weights = "native";        // native, f32
   int threads = 0;                       // 0: all processors this process may use
   bool pin_threads = false;              // base::Placement::kOneProcessorEach

@@ -11,8 +11,9 @@ using Vec = __m512;      // 16 f32
 using IntVec = __m512i;  // 16 s32
 using LaneMask = __mmask16;
 
-// Register tiles, for 32 registers of one Vec: tokens per tile and Vecs of rows per token.
-constexpr int kTileTokens = 6;
+// Register tiles, for 32 registers of one Vec: tokens per tile and Vecs of rows per token. With 5
+// tokens the sums of a half, its terms and the accumulators do not fit any more.
+constexpr int kTileTokens = 4;
 constexpr int row_vecs_q8(int /*tokens*/) {
   return 2;
 }

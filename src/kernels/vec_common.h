@@ -28,6 +28,10 @@ KVASIR_LANES int32_t load_four_codes(const int8_t* codes) {
 KVASIR_LANES void prefetch(const std::byte* from, size_t size_bytes) {
   for (size_t at = 0; at < size_bytes; at += 64) __builtin_prefetch(from + at);
 }
+// No nearer than the second-level cache: for what is used after much else.
+KVASIR_LANES void prefetch_far(const std::byte* from, size_t size_bytes) {
+  for (size_t at = 0; at < size_bytes; at += 64) __builtin_prefetch(from + at, 0, 2);
+}
 
 }  // namespace
 }  // namespace kvasir::kernels

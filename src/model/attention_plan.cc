@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 #include "base/check.h"
 
@@ -22,14 +23,21 @@ uint32_t keys_in_common(const SequenceRows& a, const SequenceRows& b) {
 
 }  // namespace
 
-AttentionPlan::AttentionPlan(const ModelConfig& config, const BatchLimits& limits)
+AttentionPlan::AttentionPlan(const ModelConfig& config, const BatchLimits& limits, size_t threads)
     : kv_heads_(config.kv_heads),
-      items_max_((size_t{limits.rows_max} / kItemTokens + limits.sequences_max) * config.kv_heads) {
+      threads_(static_cast<uint32_t>(threads)),
+      items_max_((size_t{limits.rows_max} / kItemTokens + limits.sequences_max + 1) *
+                 config.kv_heads) {
   items_.reserve(items_max_);
 }
 
 std::span<const AttentionItem> AttentionPlan::make(const Batch& batch) {
   items_.clear();
+  const SequenceRows& first = batch.sequences[0];
+  if (batch.sequences.size() == 1 && first.tokens == 1 && kv_heads_ % threads_ != 0) {
+    cut(first.first_position + 1);
+    return items_;
+  }
   for (uint32_t s = 0; s < batch.sequences.size();) {
     if (batch.sequences[s].tokens > 1) {
       add_prefill(batch, s);
@@ -76,6 +84,41 @@ uint32_t AttentionPlan::add_decode(const Batch& batch, uint32_t sequence) {
 void AttentionPlan::add(AttentionItem item) {
   for (item.kv_head = 0; item.kv_head < kv_heads_; ++item.kv_head) items_.push_back(item);
   CHECK(items_.size() <= items_max_);
+}
+
+// Fills one thread after the other to the same length. An item that does not fit is cut: its later
+// part ends this thread's time, the earlier one begins the next one's, so that the two never meet.
+// (R. McNaughton, Scheduling with Deadlines and Loss Functions, 1959.) Three heads on two threads:
+//
+//   |------ 0 ------|- 1, late -|
+//   |- 1, early -|------ 2 ------|
+void AttentionPlan::cut(uint32_t keys) {
+  constexpr uint32_t kSpan = kernels::kAttentionSpanKeys;
+  const uint32_t spans = (keys + kSpan - 1) / kSpan;
+  const uint32_t room = std::max(spans, (kv_heads_ * spans + threads_ - 1) / threads_);
+  uint32_t left = room;
+  for (uint32_t head = 0; head < kv_heads_; ++head) {
+    AttentionItem item{.sequences = 1, .tokens = 1, .kv_head = head, .keys = keys};
+    if (left == 0) left = room;
+    if (left >= spans) {
+      items_.push_back(item);
+      left -= spans;
+      continue;
+    }
+    item.keys_until = (spans - left) * kSpan;
+    item.keys = item.keys_until;
+    items_.push_back(item);
+    item.keys_from = std::exchange(item.keys_until, 0);
+    item.keys = keys - item.keys_from;
+    items_.push_back(item);
+    left = room - (spans - left);
+  }
+  const auto turn = [](const AttentionItem& item) {
+    return item.keys_until > 0 ? 0 : item.keys_from == 0 ? 1 : 2;
+  };
+  std::ranges::sort(items_, [&](const AttentionItem& a, const AttentionItem& b) {
+    return std::tuple(turn(a), b.keys, a.kv_head) < std::tuple(turn(b), a.keys, b.kv_head);
+  });
 }
 
 }  // namespace kvasir::model

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <map>
+#include <set>
 
 namespace kvasir::model {
 namespace {
@@ -26,9 +27,10 @@ class Rows {
                           .first_position = first_position});
     rows_ += tokens;
   }
-  std::vector<AttentionItem> plan() {
-    const ModelConfig config{.heads = 6, .kv_heads = 2, .head_dim = 16};
-    AttentionPlan plan(config, {.rows_max = 512, .sequences_max = 64, .logit_rows_max = 64});
+  std::vector<AttentionItem> plan(size_t threads = 2, uint32_t kv_heads = 2) {
+    const ModelConfig config{.heads = 3 * kv_heads, .kv_heads = kv_heads, .head_dim = 16};
+    AttentionPlan plan(config, {.rows_max = 512, .sequences_max = 64, .logit_rows_max = 64},
+                       threads);
     const std::span<const AttentionItem> items = plan.make({.sequences = sequences_});
     return {items.begin(), items.end()};
   }
@@ -131,6 +133,32 @@ TEST(AttentionPlan, the_longest_item_comes_first) {
   const std::vector<AttentionItem> items = rows.plan();
   for (size_t i = 1; i < items.size(); ++i) EXPECT_GE(items[i - 1].keys, items[i].keys);
   EXPECT_EQ(items.front().sequence, 2u);
+}
+
+// Keys of each KV head, and where each thread would end if all keys took the same time.
+TEST(AttentionPlan, a_lone_row_is_cut_so_that_threads_end_together) {
+  Rows rows;
+  rows.add(4095, 1, {});
+  for (const auto& [threads, kv_heads] : {std::pair(2u, 3u), {4u, 5u}, {3u, 8u}, {2u, 1u}}) {
+    SCOPED_TRACE(testing::Message() << threads << " threads, " << kv_heads << " heads");
+    std::map<uint32_t, uint32_t> computed;
+    std::map<uint32_t, uint64_t> part_ends;
+    std::multiset<uint64_t> free_at;
+    for (size_t t = 0; t < threads; ++t) free_at.insert(0);
+    for (const AttentionItem& item : rows.plan(threads, kv_heads)) {
+      EXPECT_EQ(computed[item.kv_head], item.keys_from) << "behind the part it goes on from";
+      computed[item.kv_head] = item.keys_until == 0 ? 4096 : item.keys_until;
+      const uint64_t begin = *free_at.begin();
+      EXPECT_GE(begin, part_ends[item.kv_head]) << "nobody waits";
+      free_at.erase(free_at.begin());
+      part_ends[item.kv_head] = begin + item.keys;
+      free_at.insert(begin + item.keys);
+    }
+    EXPECT_EQ(computed.size(), kv_heads);
+    for (const auto& [head, keys] : computed) EXPECT_EQ(keys, 4096u) << head;
+    const uint64_t ideal = std::max<uint64_t>(4096, 4096 * kv_heads / threads);
+    EXPECT_LE(*free_at.rbegin(), ideal + kernels::kAttentionSpanKeys);
+  }
 }
 
 }  // namespace

@@ -25,7 +25,8 @@ Transformer::Transformer(const TransformerParts& parts, const BatchLimits& limit
       limits_(limits),
       rope_(config_.rope),
       workspace_(std::move(workspace)),
-      attention_plan_(config_, limits_) {
+      attention_plan_(config_, limits_, pool_.threads()),
+      early_parts_done_(config_.kv_heads) {
   sequence_of_row_.reserve(limits_.rows_max);
 }
 
@@ -146,6 +147,7 @@ void Transformer::rotate_and_store(const Batch& batch, uint32_t layer_index) {
 }
 
 void Transformer::attend(const Batch& batch, uint32_t layer_index) {
+  for (std::atomic<bool>& done : early_parts_done_) done.store(false, std::memory_order_relaxed);
   pool_.for_chunks(attention_items_.size(), 1, [&](size_t, base::Range range) {
     attend_item(batch, layer_index, attention_items_[range.begin]);
   });
@@ -184,11 +186,17 @@ void Transformer::attend_item(const Batch& batch, uint32_t layer_index, const At
     args.keys_common = keys + kernels::kAttentionSpanKeys;
     attend_rows(args);
   }
+  std::atomic<bool>& early_part_done = early_parts_done_[item.kv_head];
+  if (item.keys_from > 0) early_part_done.wait(false, std::memory_order_acquire);
   for (uint32_t i = 0; i < item.sequences; ++i) {
     kernels::AttentionArgs args = args_of(i);
-    args.keys_done = item.keys_common;
+    args.keys_done = item.keys_common + item.keys_from;
+    args.keys_common = item.keys_until;
     attend_rows(args);
   }
+  if (item.keys_until == 0) return;
+  early_part_done.store(true, std::memory_order_release);
+  early_part_done.notify_one();
 }
 
 void Transformer::normalize(std::span<const float> input, std::span<const float> weight,

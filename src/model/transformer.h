@@ -78,6 +78,7 @@ class Transformer final : public Model {
   std::vector<uint32_t> sequence_of_row_;
   AttentionPlan attention_plan_;
   std::span<const AttentionItem> attention_items_;
+  std::vector<std::atomic<bool>> early_parts_done_;  // of items cut in two, by KV head
 };
 
 }  // namespace kvasir::model

@@ -6,7 +6,7 @@
 // decode its one row, prompts together at most `prefill_chunk` tokens a step, and no more than lets
 // the step end in time where answers are under way. Slots are reserved for this step only.
 //
-// Answers of tenants above their share leave every second step to the prompt of one within its own.
+// Answers of tenants above their share leave three of four steps to prompts of one within its own.
 //
 // Where places are short, nobody overtakes the first who waits for some.
 // It gets that of a lower priority of its tenant, or of a tenant that holds more than its share.
@@ -226,7 +226,7 @@ class Scheduler {
   std::vector<PlannedRows> plan_;
   uint32_t prefill_budget_ = 0;
   uint32_t prefill_left_ = 0;
-  bool steps_aside_ = false;  // answers of tenants above their share, in the step that is planned
+  uint32_t asides_ = 0;  // steps in a row, up to the planned one, left to prompts within a share
   uint32_t logit_rows_left_ = 0;
   uint64_t now_us_ = 0;
   uint32_t rows_planned_ = 0;

@@ -16,6 +16,8 @@ constexpr double kPromisePatience = 1.5;
 // Prompt rows of a step however long its decode rows take.
 constexpr uint32_t kPromptRowsMin = 32;
 constexpr double kCachedCreditMaxUs = 2e6;
+// Steps in a row that answers of tenants above their share leave to prompts of others.
+constexpr uint32_t kAsidesMax = 3;
 
 }  // namespace
 
@@ -27,13 +29,13 @@ std::span<const PlannedRows> Scheduler::plan() {
   order_by_turn();
   count_places();
   yield_places();
-  steps_aside_ = !steps_aside_ && has_urgent_prompt();
+  asides_ = asides_ < kAsidesMax && has_urgent_prompt() ? asides_ + 1 : 0;
   prefill_budget_ = prefill_budget();
   prefill_left_ = prefill_budget_;
   logit_rows_left_ = limits_.logit_rows_max - running();
   plan_running();
   plan_waiting();
-  if (plan_.empty() && std::exchange(steps_aside_, false)) {
+  if (plan_.empty() && std::exchange(asides_, 0) > 0) {
     prefill_budget_ = prefill_left_ = prefill_budget();
     plan_running();
     plan_waiting();
@@ -108,8 +110,8 @@ void Scheduler::yield_places() {
 }
 
 // Whether a tenant within its share has a prompt to compute beside answers of one above its own.
-// These then leave a step to it, though never two in a row: so its first token does not wait for
-// how long their steps are.
+// These then leave steps to it, though never more than kAsidesMax in a row: so its first token does
+// not wait for how long their steps are, and they do not stand still.
 bool Scheduler::has_urgent_prompt() const {
   if (limits_.step_target_us == 0 || tenants_.active() < 2) return false;
   const bool crowded = std::ranges::any_of(
@@ -128,7 +130,7 @@ bool Scheduler::has_urgent_prompt() const {
 
 // In the step that is planned.
 bool Scheduler::steps_aside(const Sequence& sequence) const {
-  return steps_aside_ && is_above_share(sequence.spec.tenant);
+  return asides_ > 0 && is_above_share(sequence.spec.tenant);
 }
 
 // To a higher priority of the same tenant; and whoever holds more than its tenant's share to one
@@ -255,7 +257,7 @@ void Scheduler::plan_waiting() {
     }
     // Also where nobody can be admitted, new requests learn what to wait for.
     const bool admits = !blocked && prefill_left_ > 0 && logit_rows_left_ > 0 &&
-                        has_places(sequence) && (!steps_aside_ || stays_in_share(sequence));
+                        has_places(sequence) && (asides_ == 0 || stays_in_share(sequence));
     if (!admits && sequence.probed) {
       blocked = true;
       ++i;
@@ -290,7 +292,7 @@ bool Scheduler::fits(const kv::Probe& probe) const {
   if (cache_.mode() == kv::CacheMode::kContiguous) return true;  // open() knows
   if (running_.empty()) return true;  // whatever is not pinned is its own: add() knows it fits
   uint64_t wanted = probe.blocks_wanted;
-  if (!plan_.empty() || steps_aside_) wanted += cache_.blocks_capacity() / kWatermarkShare + 1;
+  if (!plan_.empty() || asides_ > 0) wanted += cache_.blocks_capacity() / kWatermarkShare + 1;
   for (const Slot slot : running_) wanted += blocks_to_come(sequence_of(slot));
   return available >= wanted;
 }
