@@ -210,6 +210,29 @@ TEST_P(EqualityLawsSmolLm2InOrder, hold_for_neighbours_that_share_a_span) {
   }
 }
 
+// Three KV heads on two threads: one of them is cut at a span.
+TEST_P(EqualityLawsSmolLm2InOrder, hold_for_a_lone_row_whose_heads_do_not_go_up_in_the_threads) {
+  const api::GenerateRequest request = request_for(random_prompt(10, 1200, 40000), 6);
+  for (const char* dtype : {"bf16", "int8", "f32"}) {
+    std::optional<Outcome> first;
+    for (const int threads : {1, 2}) {
+      const auto llm = load({.model = default_model(),
+                             .kv_dtype = dtype,
+                             .kv_memory = "256MiB",
+                             .threads = threads,
+                             .attention_order = GetParam(),
+                             .context = 1536},
+                            1);
+      const auto completions = llm->generate(std::span(&request, 1), {});
+      ASSERT_TRUE(completions.has_value());
+      const api::Completion& said = completions->at(0);
+      const Outcome outcome{said.tokens, base::to_hex(*said.stats.logits_digest)};
+      if (!first) first = outcome;
+      EXPECT_EQ(outcome, *first) << dtype << ", " << threads << " threads";
+    }
+  }
+}
+
 TEST(EqualityLawsSmolLm2, one_hundred_tokens_without_and_with_a_cache) {
   const std::pair<const char*, uint64_t> cases[] = {
       {"none", 5050}, {"contiguous", 100}, {"paged", 100}};
