@@ -67,7 +67,7 @@ TEST(ParseOptions, defaults_are_usable) {
   EXPECT_EQ(options->kv_mode, kv::CacheMode::kPaged);
   EXPECT_EQ(options->kv_dtype, quant::KvDtype::kBF16);
   EXPECT_EQ(options->block_tokens, 32u);
-  EXPECT_EQ(options->prefill_chunk, 512u);
+  EXPECT_EQ(options->prefill_chunk, 128u);
   EXPECT_GE(options->threads, 1u);
   EXPECT_NE(options->kernels, nullptr);
   EXPECT_FALSE(options->kv_memory_bytes.has_value());
@@ -142,7 +142,7 @@ TEST(PlanEngine, the_default_cache_holds_one_full_context) {
   const kv::BlockLayout layout(plan.cache.groups[0], 32);
   EXPECT_EQ(plan.cache.budget_bytes, layout.blocks_for(kContext) * layout.block_bytes());
   EXPECT_EQ(plan.cache.sequence_tokens_max, kContext);
-  EXPECT_EQ(plan.limits.prefill_chunk, 512u);
+  EXPECT_EQ(plan.limits.prefill_chunk, 128u);
 }
 
 TEST(PlanEngine, the_default_cache_is_at_most_one_gibibyte) {

@@ -154,7 +154,9 @@ SchedulerLimits shared_by_two(uint32_t sequences_max, double first_weight) {
 }
 
 TEST(SchedulerShare, answers_beyond_a_share_leave_three_of_four_steps_to_prompts_of_others) {
-  Load load(1024, shared_by_two(64, 1.0));
+  SchedulerLimits limits = shared_by_two(64, 1.0);
+  limits.prefill_chunk = 40;
+  Load load(1024, limits);
   for (TokenId i = 0; i < 40; ++i) load.add(counting(8, 100 * i), 300);
   for (int step = 0; step < 60; ++step) load.step();
   ASSERT_EQ(load.scheduler.running(), 40U) << "of 64; 32 are its share beside another";
