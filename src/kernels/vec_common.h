@@ -25,8 +25,8 @@ KVASIR_LANES int32_t load_four_codes(const int8_t* codes) {
   return four;
 }
 
-// Asks for memory, no nearer than the second-level cache: what waits in the first one would push out
-// what is worked with, and processors can await fewer lines there (Zen 4: 24).
+// Asks for memory, no nearer than the second-level cache: what waits in the first one would push
+// out what is worked with, and processors can await fewer lines there (Zen 4: 24).
 KVASIR_LANES void prefetch(const std::byte* from, size_t size_bytes) {
   for (size_t at = 0; at < size_bytes; at += 64) __builtin_prefetch(from + at, 0, 2);
 }
