@@ -33,9 +33,9 @@ AttentionPlan::AttentionPlan(const ModelConfig& config, const BatchLimits& limit
 
 std::span<const AttentionItem> AttentionPlan::make(const Batch& batch) {
   items_.clear();
-  const SequenceRows& first = batch.sequences[0];
-  if (batch.sequences.size() == 1 && first.tokens == 1 && kv_heads_ % threads_ != 0) {
-    cut(first.first_position + 1);
+  const bool is_one_row = batch.sequences.size() == 1 && batch.sequences[0].tokens == 1;
+  if (is_one_row && kv_heads_ % threads_ != 0) {
+    cut(batch.sequences[0].first_position + 1);
     return items_;
   }
   for (uint32_t s = 0; s < batch.sequences.size();) {
