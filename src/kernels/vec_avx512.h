@@ -12,8 +12,9 @@ using IntVec = __m512i;  // 16 s32
 using LaneMask = __mmask16;
 
 // Register tiles, for 32 registers of one Vec: tokens per tile and Vecs of rows per token. With 5
-// tokens the sums of a half, its terms and the accumulators do not fit any more.
-constexpr int kTileTokens = 4;
+// tokens an integer tile's sums of a half, its terms and its accumulators do not fit any more.
+constexpr int kTileTokensQ8 = 4;
+constexpr int kTileTokensF32 = 6;
 constexpr int row_vecs_q8(int /*tokens*/) {
   return 2;
 }

@@ -23,7 +23,8 @@ struct LaneMask {  // all bits of a lane, or none
 };
 
 // Register tiles, for 8 registers of one Vec: tokens per tile and Vecs of rows per token.
-constexpr int kTileTokens = 3;
+constexpr int kTileTokensQ8 = 3;
+constexpr int kTileTokensF32 = 3;
 constexpr int row_vecs_q8(int tokens) {
   return tokens == 1 ? 2 : 1;
 }

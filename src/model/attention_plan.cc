@@ -119,6 +119,7 @@ void AttentionPlan::cut(uint32_t keys) {
   std::ranges::sort(items_, [&](const AttentionItem& a, const AttentionItem& b) {
     return std::tuple(turn(a), b.keys, a.kv_head) < std::tuple(turn(b), a.keys, b.kv_head);
   });
+  CHECK(items_.size() <= items_max_);
 }
 
 }  // namespace kvasir::model
