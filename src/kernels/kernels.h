@@ -46,12 +46,15 @@ struct PanelRange {
   size_t end = 0;
 };
 
-// Pieces in which a stage's panels are handed out: several for each thread, so that all end
-// together, and still long enough to stream.
+// Pieces in which a stage's panels are handed out: about four for each thread, so that all end
+// together, and still long enough to stream. Best are as many for one thread as for the other.
 constexpr size_t panels_at_once(size_t panels, size_t threads) {
   constexpr size_t kPiecesPerThread = 4;
-  const size_t piece = panels / (kPiecesPerThread * threads);
-  return piece == 0 ? 1 : piece;
+  const size_t most = (panels + kPiecesPerThread * threads - 1) / (kPiecesPerThread * threads);
+  for (size_t piece = most; 2 * piece > most; --piece) {
+    if (panels % (piece * threads) == 0) return piece;
+  }
+  return most > 1 ? most - 1 : 1;
 }
 
 // Attention of some neighbouring queries of one sequence over one KV head.

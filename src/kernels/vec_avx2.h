@@ -128,6 +128,14 @@ KVASIR_LANES int32_t fold_sum(IntVec x) {
 KVASIR_LANES int32_t fold_max(IntVec x) {
   return fold_max8(_mm256_max_epi32(x.lo, x.hi));
 }
+// What fold_max gives for each.
+KVASIR_LANES void fold_max_each(const IntVec (&x)[16], int32_t (&folded)[16]) {
+  for (size_t i = 0; i < 16; ++i) folded[i] = fold_max(x[i]);
+}
+// What fold_sum gives for each.
+KVASIR_LANES void fold_sum_each(const IntVec (&x)[16], int32_t (&folded)[16]) {
+  for (size_t i = 0; i < 16; ++i) folded[i] = fold_sum(x[i]);
+}
 // Requires: every lane within -128 .. 127.
 KVASIR_LANES void store_int8(int8_t* p, IntVec x) {
   const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.lo, x.hi), 0xd8);

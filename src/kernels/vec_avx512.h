@@ -116,6 +116,32 @@ KVASIR_LANES int32_t fold_sum(IntVec x) {
 KVASIR_LANES int32_t fold_max(IntVec x) {
   return fold_max8(_mm256_max_epi32(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1)));
 }
+// combine(lanes of x[i]) for every i, in lane i. Vectors are combined two by two while being put
+// beside each other, so that 15 combinations do for all 16.
+template <typename Combine>
+KVASIR_LANES void fold_each(const IntVec (&x)[16], const Combine& combine, int32_t (&folded)[16]) {
+  IntVec four[4];  // in each quarter what is left of four vectors
+  KVASIR_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    const IntVec* at = x + 4 * i;
+    const IntVec ab =
+        combine(_mm512_unpacklo_epi32(at[0], at[1]), _mm512_unpackhi_epi32(at[0], at[1]));
+    const IntVec cd =
+        combine(_mm512_unpacklo_epi32(at[2], at[3]), _mm512_unpackhi_epi32(at[2], at[3]));
+    four[i] = combine(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+  }
+  const auto quarters = [&](IntVec a, IntVec b) {
+    return combine(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
+  };
+  _mm512_storeu_si512(folded, quarters(quarters(four[0], four[1]), quarters(four[2], four[3])));
+}
+// What fold_max and fold_sum give for each.
+KVASIR_LANES void fold_max_each(const IntVec (&x)[16], int32_t (&folded)[16]) {
+  fold_each(x, [](IntVec a, IntVec b) { return greater(a, b); }, folded);
+}
+KVASIR_LANES void fold_sum_each(const IntVec (&x)[16], int32_t (&folded)[16]) {
+  fold_each(x, [](IntVec a, IntVec b) { return add(a, b); }, folded);
+}
 // Requires: every lane within -128 .. 127.
 KVASIR_LANES void store_int8(int8_t* p, IntVec x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));

@@ -165,6 +165,14 @@ KVASIR_LANES int32_t fold_sum(IntVec x) {
 KVASIR_LANES int32_t fold_max(IntVec x) {
   return vmaxvq_s32(vmaxq_s32(vmaxq_s32(x.q[0], x.q[1]), vmaxq_s32(x.q[2], x.q[3])));
 }
+// What fold_max gives for each.
+KVASIR_LANES void fold_max_each(const IntVec (&x)[16], int32_t (&folded)[16]) {
+  for (size_t i = 0; i < 16; ++i) folded[i] = fold_max(x[i]);
+}
+// What fold_sum gives for each.
+KVASIR_LANES void fold_sum_each(const IntVec (&x)[16], int32_t (&folded)[16]) {
+  for (size_t i = 0; i < 16; ++i) folded[i] = fold_sum(x[i]);
+}
 // Requires: every lane within -128 .. 127.
 KVASIR_LANES void store_int8(int8_t* p, IntVec x) {
   const int16x8_t low = vcombine_s16(vmovn_s32(x.q[0]), vmovn_s32(x.q[1]));
