@@ -174,6 +174,7 @@ class Scheduler {
   double share_of(uint32_t tenant) const;
   bool stays_in_share(const Sequence& sequence) const;
   bool is_above_share(uint32_t tenant) const;
+  bool is_crowded() const;
   bool has_urgent_prompt() const;
   bool steps_aside(const Sequence& sequence) const;
   void order_by_turn();

@@ -15,6 +15,9 @@ constexpr uint32_t kWatermarkShare = 32;
 constexpr double kPromisePatience = 1.5;
 // Prompt rows of a step however long its decode rows take.
 constexpr uint32_t kPromptRowsMin = 32;
+// Where a tenant holds more than its share beside others, steps are so many times shorter.
+constexpr uint32_t kCrowdedShortening = 2;
+constexpr uint32_t kCrowdedPromptRowsMin = 8;
 constexpr double kCachedCreditMaxUs = 2e6;
 // Steps in a row that answers of tenants above their share leave to prompts of others.
 constexpr uint32_t kAsidesMax = 3;
@@ -59,8 +62,19 @@ uint32_t Scheduler::prefill_budget() const {
            sequence.computed >= sequence.prompt_tokens && !steps_aside(sequence);
   }));
   if (decoding == 0) return limits_.prefill_chunk;
-  const uint32_t rows = costs_.prompt_rows_within(decoding, limits_.step_target_us);
-  return std::min(std::max(rows, kPromptRowsMin), limits_.prefill_chunk);
+  const bool crowded = asides_ == 0 && is_crowded();
+  const uint64_t target_us = limits_.step_target_us / (crowded ? kCrowdedShortening : 1);
+  const uint32_t rows = costs_.prompt_rows_within(decoding, target_us);
+  const uint32_t least = crowded ? kCrowdedPromptRowsMin : kPromptRowsMin;
+  return std::min(std::max(rows, least), limits_.prefill_chunk);
+}
+
+// Whether a tenant holds more than its share beside another. The other's next prompt waits for the
+// step that runs, and its answers for every one of them.
+bool Scheduler::is_crowded() const {
+  return tenants_.active() > 1 && std::ranges::any_of(running_, [&](Slot slot) {
+           return is_above_share(sequence_of(slot).spec.tenant);
+         });
 }
 
 bool Scheduler::has_places(const Sequence& sequence) const {
@@ -113,10 +127,7 @@ void Scheduler::yield_places() {
 // These then leave steps to it, though never more than kAsidesMax in a row: so its first token does
 // not wait for how long their steps are, and they do not stand still.
 bool Scheduler::has_urgent_prompt() const {
-  if (limits_.step_target_us == 0 || tenants_.active() < 2) return false;
-  const bool crowded = std::ranges::any_of(
-      running_, [&](Slot slot) { return is_above_share(sequence_of(slot).spec.tenant); });
-  if (!crowded) return false;
+  if (limits_.step_target_us == 0 || !is_crowded()) return false;
   const bool computes = std::ranges::any_of(running_, [&](Slot slot) {
     const Sequence& sequence = sequence_of(slot);
     return sequence.computed < sequence.prompt_tokens && !is_above_share(sequence.spec.tenant);

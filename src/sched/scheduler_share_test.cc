@@ -169,6 +169,24 @@ TEST(SchedulerShare, answers_beyond_a_share_leave_three_of_four_steps_to_prompts
   EXPECT_GT(load.step().size(), 20U) << "its answer goes on among theirs";
 }
 
+TEST(SchedulerShare, steps_are_short_while_a_tenant_holds_more_than_its_share) {
+  Load load(1024, shared_by_two(32, 1.0));
+  for (TokenId i = 0; i < 20; ++i) load.add(counting(8, 100 * i), 300);
+  for (int step = 0; step < 60; ++step) load.step();
+  const Slot quiet = load.add({.tokens = counting(20, 9000), .tokens_max = 320, .tenant = 1});
+  for (int step = 0; step < 6; ++step) load.step();
+  const Slot prompt = load.add(counting(400, 20'000), 10);
+  const auto prompt_rows = [&] {
+    const auto rows = load.step();
+    const auto found = std::ranges::find(rows, prompt, &PlannedRows::slot);
+    return found == rows.end() ? 0 : found->tokens;
+  };
+  EXPECT_EQ(prompt_rows(), 8U);
+  EXPECT_EQ(prompt_rows(), 8U);
+  load.scheduler.remove(quiet);
+  EXPECT_EQ(prompt_rows(), 32U) << "nobody else waits for it";
+}
+
 // What its first prompt has cost keeps the second one of a tenant from being first in order.
 TEST(SchedulerShare, nobody_steps_aside_for_a_request_that_would_not_be_admitted) {
   Load load(1024, shared_by_two(32, 4.0));
