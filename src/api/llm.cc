@@ -103,27 +103,7 @@ base::Result<std::unique_ptr<Llm>> Llm::load(const EngineOptions& options,
                                        options.threads, llm->pool_.threads()));
   }
   const uint64_t start_us = llm->clock_.now_us();
-  ASSIGN_OR_RETURN(const gguf::GgufFile file, gguf::GgufFile::open(options.model_path));
-  // The plan comes first: what can not work is refused before the weights are read.
-  ASSIGN_OR_RETURN(const model::ModelConfig config, load::read_config(file));
-  ASSIGN_OR_RETURN(llm->plan_, plan_engine(options, config));
-  ASSIGN_OR_RETURN(const uint64_t weights_bytes,
-                   load::weights_size_bytes(file, config, options.weights));
-  if (options.kv_share_of_free && !options.kv_memory_bytes) {
-    llm->plan_.cache.budget_bytes =
-        share_of_free(llm->plan_, config, weights_bytes, *options.kv_share_of_free);
-  }
-  RETURN_IF_ERROR(check_memory(llm->plan_, config, weights_bytes));
-  ASSIGN_OR_RETURN(load::LoadedText text, load::load_text(file, config));
-  // Beside the weights; with no thread to be had, after them.
-  auto text_tools =
-      std::async(std::launch::async | std::launch::deferred, create_text_tools, std::move(text));
-  ASSIGN_OR_RETURN(llm->loaded_, load::load_model(file, {.weights = options.weights,
-                                                         .pool = &llm->pool_,
-                                                         .progress = progress}));
-  ASSIGN_OR_RETURN(TextTools tools, text_tools.get());
-  llm->tokenizer_ = std::move(tools.tokenizer);
-  llm->chat_template_ = std::move(tools.chat_template);
+  RETURN_IF_ERROR(llm->read_file(progress));
   give_back_freed_memory();
   llm->plan_.cache.identity = cache_identity(options, llm->loaded_);
   const model::TransformerParts parts{.config = &llm->loaded_.config,
@@ -138,6 +118,32 @@ base::Result<std::unique_ptr<Llm>> Llm::load(const EngineOptions& options,
                                                         llm->plan_.cache, llm->plan_.limits));
   llm->load_ms_ = static_cast<double>(llm->clock_.now_us() - start_us) / 1000.0;
   return llm;
+}
+
+// Everything that is in the file. What it was read from is closed and freed when this returns.
+base::Status Llm::read_file(const std::function<void(double)>& progress) {
+  ASSIGN_OR_RETURN(const gguf::GgufFile file, gguf::GgufFile::open(options_.model_path));
+  // The plan comes first: what can not work is refused before the weights are read.
+  ASSIGN_OR_RETURN(const model::ModelConfig config, load::read_config(file));
+  ASSIGN_OR_RETURN(plan_, plan_engine(options_, config));
+  ASSIGN_OR_RETURN(const uint64_t weights_bytes,
+                   load::weights_size_bytes(file, config, options_.weights));
+  if (options_.kv_share_of_free && !options_.kv_memory_bytes) {
+    plan_.cache.budget_bytes =
+        share_of_free(plan_, config, weights_bytes, *options_.kv_share_of_free);
+  }
+  RETURN_IF_ERROR(check_memory(plan_, config, weights_bytes));
+  ASSIGN_OR_RETURN(load::LoadedText text, load::load_text(file, config));
+  // Beside the weights; with no thread to be had, after them.
+  auto text_tools =
+      std::async(std::launch::async | std::launch::deferred, create_text_tools, std::move(text));
+  ASSIGN_OR_RETURN(
+      loaded_,
+      load::load_model(file, {.weights = options_.weights, .pool = &pool_, .progress = progress}));
+  ASSIGN_OR_RETURN(TextTools tools, text_tools.get());
+  tokenizer_ = std::move(tools.tokenizer);
+  chat_template_ = std::move(tools.chat_template);
+  return {};
 }
 
 base::Result<std::vector<Completion>> Llm::generate(std::span<const GenerateRequest> requests,

@@ -128,6 +128,7 @@ class Llm {
 
   explicit Llm(const EngineOptions& options)
       : options_(options), pool_(options.threads, options.placement) {}
+  base::Status read_file(const std::function<void(double)>& progress);
 
   EngineOptions options_;
   base::SteadyClock clock_;

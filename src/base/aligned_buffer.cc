@@ -20,7 +20,7 @@ constexpr size_t kHugePageBytes = size_t{2} << 20;
 Result<AlignedBuffer> AlignedBuffer::create(size_t size_bytes) {
   if (size_bytes == 0) return AlignedBuffer();
   const size_t granule = size_bytes >= kHugePageBytes ? kHugePageBytes : kPageBytes;
-  const size_t mapped = align_up(size_bytes, granule);
+  const size_t mapped = align_up(size_bytes, kPageBytes);
   // Over-map by one granule and trim, so that the buffer starts on a huge-page boundary.
   void* raw =
       mmap(nullptr, mapped + granule, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -33,6 +33,7 @@ Result<AlignedBuffer> AlignedBuffer::create(size_t size_bytes) {
   const auto head = static_cast<size_t>(start - begin);
   if (head > 0) munmap(begin, head);
   if (granule > head) munmap(start + mapped, granule - head);
+  // What does not fill a huge page, at the end, has ordinary ones: it would be populated whole.
   if (granule == kHugePageBytes) madvise(start, mapped, MADV_HUGEPAGE);
   // Kernels before 5.14 lack MADV_POPULATE_WRITE; then pages are faulted in on first touch.
   if (madvise(start, mapped, MADV_POPULATE_WRITE) != 0 && errno == ENOMEM) {

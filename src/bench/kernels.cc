@@ -143,6 +143,7 @@ base::Status bench_kernels(const BenchOptions& options, const BenchHooks& hooks)
   const std::vector<float> noise = random_floats(size_t{1} << 18);
   limits.fill(std::as_bytes(std::span(noise)));
   RETURN_IF_ERROR(report_limits(setting));
+  RETURN_IF_ERROR(report_packs(setting));
   RETURN_IF_ERROR(report_linears(setting));
   return report_attentions(setting);
 }

@@ -41,7 +41,8 @@ void put_spread(boost::json::object& line, std::string_view key, const Spread& s
 base::Result<double> report_share(const KernelSetting& setting, const KernelWork& work,
                                   boost::json::object line, const std::function<void()>& sample);
 
-// Linear layers of many shapes; attention of one model.
+// Packing of stored weights; linear layers of many shapes; attention of one model.
+base::Status report_packs(const KernelSetting& setting);
 base::Status report_linears(const KernelSetting& setting);
 base::Status report_attentions(const KernelSetting& setting);
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <random>
 #include <vector>
 
@@ -51,8 +52,9 @@ class Minute {
         scheduler_(limits(), *cache_, clock_) {}
 
   Served run() {
-    for (next_quiet_us_ = kStartUs; !over(); step()) {
+    while (!over()) {
       arrive();
+      step();
     }
     return std::move(served_);
   }
@@ -64,7 +66,7 @@ class Minute {
   struct Request {
     uint32_t tenant = 0;
     uint64_t arrived_us = 0;
-    uint64_t newest_token_us = 0;  // 0: none yet
+    std::optional<uint64_t> newest_token_us;
   };
 
   bool over() const { return clock_.now_us() >= kEndUs && quiet_open_ == 0; }
@@ -94,9 +96,7 @@ class Minute {
   }
 
   void step() {
-    if (scheduler_.idle())
-      return clock_.advance(std::max<uint64_t>(next_quiet_us_, clock_.now_us() + 1) -
-                            clock_.now_us());
+    if (scheduler_.idle()) return wait();
     const auto plan = scheduler_.plan();
     const std::vector<PlannedRows> rows(plan.begin(), plan.end());
     clock_.advance(step_us(rows));
@@ -106,15 +106,17 @@ class Minute {
     }
   }
 
+  void wait() { clock_.advance(std::max(next_quiet_us_, clock_.now_us() + 1) - clock_.now_us()); }
+
   void sample(Slot slot) {
     Request& request = requests_[slot];
     const uint64_t now_us = clock_.now_us();
     if (request.tenant == kFlooder) {
       ++served_.flooder_tokens;
-    } else if (request.newest_token_us == 0) {
+    } else if (!request.newest_token_us) {
       served_.ttft_us.push_back(now_us - request.arrived_us);
     } else {
-      served_.pause_us.push_back(now_us - request.newest_token_us);
+      served_.pause_us.push_back(now_us - *request.newest_token_us);
     }
     request.newest_token_us = now_us;
     if (scheduler_.tokens(slot).size() < kPromptTokens + kAnswerTokens) {
@@ -131,7 +133,7 @@ class Minute {
   std::unique_ptr<kv::Cache> cache_;
   Scheduler scheduler_;
   std::map<Slot, Request> requests_;
-  uint64_t next_quiet_us_ = 0;
+  uint64_t next_quiet_us_ = kStartUs;
   uint32_t flood_open_ = 0;
   uint32_t quiet_open_ = 0;
   Served served_;

@@ -105,6 +105,7 @@ base::Result<Tokenizer> Tokenizer::create(Vocab vocab) {
     return ffi_error(code, error);
   }
   auto handle = std::make_unique<Handle>(raw);
+  vocab.merges = std::vector<std::string>();  // the encoder has its own; {} would keep the memory
   return Tokenizer(std::move(vocab), std::move(handle));
 }
 

@@ -5,8 +5,9 @@ import re
 import signal
 import struct
 import unittest
+from pathlib import Path
 
-from harness import GOLDEN, MODEL, TINY, KvasirTest
+from harness import GOLDEN, MODEL, SANITIZED, TINY, KvasirTest
 
 TEXT = "The lighthouse keeper at Varren Point kept two notebooks."
 
@@ -242,6 +243,17 @@ class CalcTest(KvasirTest):
             self.assertEqual({name: calc[name] for name in run["memory"]}, run["memory"],
                              (model, run_flags))
             self.assertEqual(calc["bytes_per_token"], run["kv"]["bytes_per_token"])
+
+    @unittest.skipIf(SANITIZED, "sanitizers keep memory of their own")
+    def test_a_run_takes_less_than_20_mb_beyond_its_plan(self):
+        planned = self.json("calc", "-m", MODEL)["total_bytes"]
+        process = self.start("run", "-p", "Once upon a time", "-n", "48", "--ignore-eos")
+        peak = 0
+        while process.stdout.read(64):  # not more than it has
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak = max(peak, 1024 * int(re.search(r"RssAnon:\s+(\d+)", status)[1]))
+        self.assertGreater(peak, planned)
+        self.assertLess(peak - planned, 20e6)  # 14 MB here: tokenizer, books, the program
 
 
 class BenchTest(KvasirTest):
