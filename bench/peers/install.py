@@ -12,8 +12,8 @@ from engines import HERE
 CACHE = HERE / ".cache"
 LLAMA_CPP = "llama-cpp-python==0.3.36"
 PACKAGES = [LLAMA_CPP, "openvino-genai==2026.4.1.0", "gguf==0.19.0", "numpy"]
-# llama.cpp without its image models; two compilers at once fit into small machines. The header works
-# around a compiler's bug; see there.
+# llama.cpp without its image models; two compilers at once fit into small machines. The header
+# works around a compiler's bug; see there.
 CMAKE_ARGS = ["-DLLAVA_BUILD=OFF", f"-DCMAKE_CXX_FLAGS=-include '{HERE / 'amx_config.h'}'"]
 # Built for this processor, or for any that has no more than AVX2.
 ISA_ARGS = {
